@@ -1,0 +1,118 @@
+"""GPT-2's weights in this model's names, and back.
+
+Ground floor of the house. GPT-2 stores `nn.Linear` weights transposed (its `Conv1D` computes `x @ W + b`), keeps query,
+key and value in one matrix, and calls everything by other names. Both directions are exact: only names, transposes and
+splits, no arithmetic. This file travels to the Hub beside every checkpoint, so it imports nothing of hfgpt.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+from transformers.core_model_loading import (
+    Chunk,
+    PrefixChange,
+    Transpose,
+    WeightConverter,
+    WeightRenaming,
+    revert_weight_conversion,
+)
+from transformers.modeling_utils import PreTrainedModel
+
+__all__ = ["gpt2_config_dict", "gpt2_state_dict", "register_gpt2_layout"]
+
+# GPT-2's buffers of old checkpoints (the causal mask and its fill value), under the names they have after renaming.
+GPT2_MASK_BUFFERS = [r"\.attn\.bias$", r"\.attn\.masked_bias$"]
+
+_QUERY_KEY_VALUE = [rf"\.self_attn\.{name}_proj\." for name in "qkv"]
+
+
+def _gpt2_renamings_and_conversions() -> list[WeightRenaming | WeightConverter]:
+    """GPT-2's names (left) as this model's (right); the order matters only in that conversions come last."""
+    return [
+        WeightRenaming(r"^wte\.", "model.embed_tokens."),
+        WeightRenaming(r"^wpe\.", "model.embed_positions."),
+        WeightRenaming(r"^h\.", "model.layers."),
+        WeightRenaming(r"^ln_f\.", "model.norm."),
+        WeightRenaming(r"\.ln_1\.", ".input_layernorm."),
+        WeightRenaming(r"\.ln_2\.", ".post_attention_layernorm."),
+        WeightRenaming(r"\.attn\.c_proj\.bias", ".self_attn.o_proj.bias"),
+        WeightRenaming(r"\.mlp\.c_fc\.bias", ".mlp.fc1.bias"),
+        WeightRenaming(r"\.mlp\.c_proj\.bias", ".mlp.fc2.bias"),
+        # (in, out) -> (out, in)
+        WeightConverter(r"\.attn\.c_proj\.weight", r"\.self_attn\.o_proj\.weight", [Transpose(0, 1)]),
+        WeightConverter(r"\.mlp\.c_fc\.weight", r"\.mlp\.fc1\.weight", [Transpose(0, 1)]),
+        WeightConverter(r"\.mlp\.c_proj\.weight", r"\.mlp\.fc2\.weight", [Transpose(0, 1)]),
+        # (hidden, 3 x hidden) -> (3 x hidden, hidden) -> three of (hidden, hidden)
+        WeightConverter(
+            r"\.attn\.c_attn\.weight", [name + "weight" for name in _QUERY_KEY_VALUE], [Transpose(0, 1), Chunk(dim=0)]
+        ),
+        WeightConverter(r"\.attn\.c_attn\.bias", [name + "bias" for name in _QUERY_KEY_VALUE], [Chunk(dim=0)]),
+    ]
+
+
+def register_gpt2_layout(model_type: str) -> None:
+    """Let `from_pretrained` of this model type read checkpoints in GPT-2's layout, prefixed by `transformer.` or not."""
+    mapping = [PrefixChange(prefix_to_remove="transformer"), *_gpt2_renamings_and_conversions()]
+    register_checkpoint_conversion_mapping(model_type, mapping, overwrite=True)
+
+
+def gpt2_config_dict(config: PreTrainedConfig) -> dict[str, Any]:
+    """The fields of `transformers.GPT2Config` that describe this model.
+
+    Raises:
+        ValueError: If GPT-2's layout cannot hold the model exactly; the sentence says why.
+    """
+    if config.position_embedding_type != "learned":
+        raise ValueError(
+            f"GPT-2's layout knows learned positions only, but this model has "
+            f"position_embedding_type={config.position_embedding_type!r}: it cannot be converted exactly."
+        )
+    return {
+        "vocab_size": config.vocab_size,
+        "n_positions": config.max_position_embeddings,
+        "n_ctx": config.max_position_embeddings,  # not read by transformers, but by llama.cpp's converter
+        "n_embd": config.hidden_size,
+        "n_layer": config.num_hidden_layers,
+        "n_head": config.num_attention_heads,
+        "n_inner": None if config.intermediate_size == 4 * config.hidden_size else config.intermediate_size,
+        "activation_function": {"gelu_pytorch_tanh": "gelu_new", "gelu": "gelu"}[config.hidden_act],
+        "layer_norm_epsilon": config.layer_norm_eps,
+        "initializer_range": config.initializer_range,
+        "embd_pdrop": config.embedding_dropout,
+        "attn_pdrop": config.attention_dropout,
+        "resid_pdrop": config.residual_dropout,
+        "tie_word_embeddings": config.tie_word_embeddings,
+        "use_cache": config.use_cache,
+        "bos_token_id": config.bos_token_id,
+        "eos_token_id": config.eos_token_id,
+        "pad_token_id": config.pad_token_id,
+        "id2label": config.id2label,
+        "label2id": config.label2id,
+        "problem_type": config.problem_type,
+    }
+
+
+def gpt2_state_dict(model: PreTrainedModel) -> dict[str, Tensor]:
+    """The weights of `model` (base model or any head) in GPT-2's names and orientation, bit for bit.
+
+    GPT-2's layout always has a query, key and value bias; where the model has none, zeros are written, which changes
+    no output. Tied weights appear under both names.
+    """
+    state_dict = dict(model.state_dict())
+    if not hasattr(model, "model"):  # the base model by itself
+        state_dict = {f"model.{name}": weight for name, weight in state_dict.items()}
+    if not model.config.qkv_bias:
+        for name in [name for name in state_dict if name.endswith(tuple(f"{x}_proj.weight" for x in "qkv"))]:
+            weight = state_dict[name]
+            state_dict[name.replace(".weight", ".bias")] = torch.zeros(len(weight), dtype=weight.dtype)
+    used_for_loading = getattr(model, "_weight_conversions", None)
+    model._weight_conversions = _gpt2_renamings_and_conversions()  # what revert_weight_conversion reverts
+    try:
+        renamed = revert_weight_conversion(model, state_dict)
+    finally:
+        model._weight_conversions = used_for_loading
+    heads = ("lm_head.", "score.")
+    return {name if name.startswith(heads) else f"transformer.{name}": weight for name, weight in renamed.items()}

@@ -1,0 +1,578 @@
+"""A GPT from scratch, to be read from top to bottom in the order of the book.
+
+Ground floor of the house: causal mask and attention (*Build a Large Language Model (From Scratch)*, chapter 3); the
+feed-forward network, the block, the stack and the initialisation (chapter 4); the loss (section 5.1) and the
+classification head (chapter 6). transformers supplies what surrounds a model: loading, saving, masks for padding and
+caches, `generate`. This file travels to the Hub beside every checkpoint, so it imports nothing of hfgpt but its two
+siblings.
+
+Shapes are written `(batch, tokens, hidden)`, with `head_dim = hidden / heads`.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import initialization as init
+from transformers.cache_utils import Cache, DynamicCache
+from transformers.generation import GenerationConfig, GenerationMixin
+from transformers.masking_utils import create_causal_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPast,
+    CausalLMOutputWithPast,
+    SequenceClassifierOutputWithPast,
+)
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.import_utils import is_tracing
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_hfgpt import HfGptConfig
+from .conversion_hfgpt import GPT2_MASK_BUFFERS, register_gpt2_layout
+
+__all__ = [
+    "HfGptForCausalLM",
+    "HfGptForSequenceClassification",
+    "HfGptModel",
+    "HfGptPreTrainedModel",
+    "causal_lm_loss",
+    "causal_mask",
+]
+
+IGNORE_INDEX = -100  # a label that bears no loss (PyTorch's and transformers' convention)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Chapter 3: attention
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def causal_mask(num_tokens: int) -> Tensor:
+    """The triangular mask of section 3.5: token t may look at tokens 0..t and no further.
+
+    `HfGptModel.forward` asks transformers' `create_causal_mask` for the same mask, because that one also knows padding,
+    caches and every attention implementation; a test holds the two equal.
+
+    Returns:
+        Boolean tensor `(num_tokens, num_tokens)`, True where row t may see column s, that is where s <= t.
+    """
+    return torch.ones(num_tokens, num_tokens, dtype=torch.bool).tril()
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: Unpack[TransformersKwargs],
+) -> tuple[Tensor, Tensor]:
+    r"""Scaled dot-product attention, written out (section 3.4; Vaswani et al. 2017, equation 1).
+
+    $$ \mathrm{attention}(Q, K, V) = \mathrm{softmax}\left(\frac{Q K^\top}{\sqrt{d}} + M\right) V $$
+
+    where the mask M is 0 where a token may look and the most negative number where it may not.
+
+    Args:
+        query: `(batch, heads, tokens, head_dim)`.
+        key, value: `(batch, heads, seen_tokens, head_dim)`, the tokens of the cache before those of this call.
+        attention_mask: `(batch, 1, tokens, seen_tokens)`, added to the scores, or None.
+
+    Returns:
+        The context vectors `(batch, tokens, heads, head_dim)` and the attention weights
+        `(batch, heads, tokens, seen_tokens)`.
+    """
+    scores = query @ key.transpose(2, 3) * scaling  # (batch, heads, tokens, seen_tokens)
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = F.dropout(weights, p=dropout, training=module.training)
+    context = weights @ value  # (batch, heads, tokens, head_dim)
+    return context.transpose(1, 2).contiguous(), weights
+
+
+def rotary_angles(position_ids: Tensor, config: HfGptConfig, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    r"""Cosine and sine of the angles $m \theta^{-2i/d}$ of position m and feature pair i (Su et al. 2021, equation 15).
+
+    Args:
+        position_ids: `(batch, tokens)`.
+
+    Returns:
+        Two tensors `(batch, 1, tokens, head_dim)`: feature i and feature i + head_dim / 2 are one pair.
+    """
+    feature = torch.arange(0, config.head_dim, 2, device=position_ids.device, dtype=torch.float32)
+    frequencies = config.rope_theta ** (-feature / config.head_dim)  # (head_dim / 2)
+    angles = position_ids[:, None, :, None].float() * frequencies  # (batch, 1, tokens, head_dim / 2)
+    angles = torch.cat([angles, angles], dim=-1)
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rotate(features: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Turn each feature pair (a, b) of `(batch, heads, tokens, head_dim)` to (a cos - b sin, b cos + a sin)."""
+    first, second = features.chunk(2, dim=-1)
+    return features * cosine + torch.cat([-second, first], dim=-1) * sine
+
+
+class HfGptAttention(nn.Module):
+    """Masked multi-head attention (section 3.6): `num_attention_heads` attentions side by side, then one projection."""
+
+    def __init__(self, config: HfGptConfig, layer_idx: int) -> None:
+        super().__init__()
+        self.config = config
+        self.layer_idx = layer_idx  # where this layer's keys and values stand in the cache
+        self.head_dim = config.head_dim
+        self.scaling = 1 / math.sqrt(self.head_dim)
+        self.is_causal = True  # read by transformers' attention functions
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=config.qkv_bias)
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=config.qkv_bias)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=config.qkv_bias)
+        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.o_proj.writes_to_residual = True  # see _init_weights
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None,
+        rotation: tuple[Tensor, Tensor] | None,
+        past_key_values: Cache | None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[Tensor, Tensor | None]:
+        batch_and_tokens = hidden_states.shape[:-1]
+        by_head = (*batch_and_tokens, -1, self.head_dim)
+        # (batch, tokens, hidden) -> (batch, tokens, heads, head_dim) -> (batch, heads, tokens, head_dim)
+        query = self.q_proj(hidden_states).view(by_head).transpose(1, 2)
+        key = self.k_proj(hidden_states).view(by_head).transpose(1, 2)
+        value = self.v_proj(hidden_states).view(by_head).transpose(1, 2)
+        if rotation is not None:
+            query, key = rotate(query, *rotation), rotate(key, *rotation)
+        if past_key_values is not None:
+            key, value = past_key_values.update(key, value, self.layer_idx)
+
+        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        dropout = self.config.attention_dropout if self.training else 0.0
+        context, weights = attention(
+            self, query, key, value, attention_mask, scaling=self.scaling, dropout=dropout, **kwargs
+        )
+        # (batch, tokens, heads, head_dim) -> (batch, tokens, hidden)
+        return self.o_proj(context.reshape(*batch_and_tokens, -1)), weights
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Chapter 4: the model
+# ---------------------------------------------------------------------------------------------------------------------
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    # x Phi(x), with Phi the distribution function of the standard normal (Hendrycks & Gimpel 2016)
+    "gelu": F.gelu,
+    # its approximation 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))): section 4.3, and GPT-2
+    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+}
+
+
+class HfGptMLP(nn.Module):
+    """The feed-forward network (section 4.3): widen, GELU, narrow; each token by itself."""
+
+    def __init__(self, config: HfGptConfig) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.activation = ACTIVATIONS[config.hidden_act]
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.fc2.writes_to_residual = True  # see _init_weights
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return self.fc2(self.activation(self.fc1(hidden_states)))
+
+
+class HfGptLayer(GradientCheckpointingLayer):
+    r"""One transformer block (section 4.5), with LayerNorm before each sub-layer and a shortcut around it (4.4).
+
+    $$ x \leftarrow x + \mathrm{attention}(\mathrm{norm}(x)), \qquad x \leftarrow x + \mathrm{mlp}(\mathrm{norm}(x)) $$
+
+    LayerNorm (section 4.2) is $\gamma (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta$ over the features of one token.
+    """
+
+    def __init__(self, config: HfGptConfig, layer_idx: int) -> None:
+        super().__init__()
+        self.input_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.self_attn = HfGptAttention(config, layer_idx)
+        self.post_attention_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = HfGptMLP(config)
+        self.residual_dropout = nn.Dropout(config.residual_dropout)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        rotation: tuple[Tensor, Tensor] | None = None,
+        past_key_values: Cache | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> Tensor:
+        attended, _ = self.self_attn(
+            self.input_layernorm(hidden_states), attention_mask, rotation, past_key_values, **kwargs
+        )
+        hidden_states = hidden_states + self.residual_dropout(attended)
+        transformed = self.mlp(self.post_attention_layernorm(hidden_states))
+        return hidden_states + self.residual_dropout(transformed)
+
+
+class HfGptPreTrainedModel(PreTrainedModel):
+    """What all heads share: initialisation, checks of the input, and what transformers wants to know of a model."""
+
+    config: HfGptConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["HfGptLayer"]
+    _skip_keys_device_placement = ["past_key_values"]
+    _supports_sdpa = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    _can_record_outputs = {"hidden_states": HfGptLayer, "attentions": HfGptAttention}
+    _keys_to_ignore_on_load_unexpected = GPT2_MASK_BUFFERS
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        r"""GPT-2's initialisation (Radford et al. 2019, section 2.3).
+
+        Weights are drawn from $N(0, \sigma^2)$ and biases are zero. The 2 x layers projections that write to the
+        residual stream get $\sigma / \sqrt{2 \cdot \mathrm{layers}}$, so that the stream's variance at the last layer does not
+        grow with depth.
+        """
+        if isinstance(module, nn.Linear | nn.Embedding):
+            std = self.config.initializer_range
+            if getattr(module, "writes_to_residual", False):
+                std /= math.sqrt(2 * self.config.num_hidden_layers)
+            init.normal_(module.weight, mean=0.0, std=std)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+        if isinstance(module, nn.Linear | nn.LayerNorm) and module.bias is not None:
+            init.zeros_(module.bias)
+
+    def save_pretrained(
+        self, save_directory: Any, *args: Any, save_original_format: bool = False, **kwargs: Any
+    ) -> None:
+        """Save weights, configuration and this code, so that `trust_remote_code=True` can load the folder anywhere.
+
+        The layout is this model's own even if the weights came from GPT-2's; `hfgpt convert --to gpt2` writes GPT-2's.
+        """
+        self.config.auto_map = AUTO_MAP
+        super().save_pretrained(save_directory, *args, save_original_format=save_original_format, **kwargs)
+
+
+class HfGptModel(HfGptPreTrainedModel):
+    """The stack without a head (section 4.6): embeddings, blocks, final LayerNorm."""
+
+    _auto_class = "AutoModel"
+
+    def __init__(self, config: HfGptConfig) -> None:
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        if config.position_embedding_type == "learned":
+            self.embed_positions = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.embedding_dropout = nn.Dropout(config.embedding_dropout)
+        self.layers = nn.ModuleList(HfGptLayer(config, layer_idx) for layer_idx in range(config.num_hidden_layers))
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.gradient_checkpointing = False  # set by gradient_checkpointing_enable()
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPast:
+        """Compute one vector a token.
+
+        Args:
+            input_ids: Token ids `(batch, tokens)`.
+            attention_mask: `(batch, seen_tokens)`, 1 for a token and 0 for padding on either side, the tokens in the
+                cache counted in; or a ready mask `(batch, 1, tokens, seen_tokens)`.
+            position_ids: `(batch, tokens)`. Default: tokens are counted from 0 for each sequence, after those in
+                the cache and without the padding.
+            past_key_values: A cache to read from and write to.
+            inputs_embeds: Token embeddings `(batch, tokens, hidden)` in place of `input_ids`.
+            use_cache: Whether to make a cache if none is given. Default: `config.use_cache`.
+
+        Raises:
+            ValueError: If both or neither of `input_ids` and `inputs_embeds` are given, if the sequence is longer than
+                `max_position_embeddings`, or (checked on CPU, outside tracing) if an id is outside the vocabulary.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("Give exactly one of input_ids and inputs_embeds.")
+        if inputs_embeds is None:
+            self._check_token_ids(input_ids)
+            inputs_embeds = self.embed_tokens(input_ids)
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
+        if position_ids is None:
+            position_ids = self._count_positions(inputs_embeds, attention_mask, past_key_values)
+        self._check_positions(position_ids)
+
+        hidden_states, rotation = inputs_embeds, None
+        if self.config.position_embedding_type == "learned":
+            hidden_states = hidden_states + self.embed_positions(position_ids)
+        elif self.config.position_embedding_type == "rotary":
+            rotation = rotary_angles(position_ids, self.config, inputs_embeds.dtype)
+        hidden_states = self.embedding_dropout(hidden_states)
+
+        mask = create_causal_mask(
+            config=self.config,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            position_ids=position_ids,
+        )
+        for layer in self.layers:
+            hidden_states = layer(
+                hidden_states, attention_mask=mask, rotation=rotation, past_key_values=past_key_values, **kwargs
+            )
+        return BaseModelOutputWithPast(
+            last_hidden_state=self.norm(hidden_states), past_key_values=past_key_values if use_cache else None
+        )
+
+    def _count_positions(self, inputs_embeds: Tensor, attention_mask: Tensor | None, cache: Cache | None) -> Tensor:
+        """Positions `(batch or 1, tokens)` that count the real tokens of each sequence, wherever its padding stands."""
+        num_tokens = inputs_embeds.shape[1]
+        if attention_mask is not None and attention_mask.ndim == 2:
+            return (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)[:, -num_tokens:]
+        num_seen = 0 if cache is None else cache.get_seq_length()
+        return (torch.arange(num_tokens, device=inputs_embeds.device) + num_seen).unsqueeze(0)
+
+    def _check_token_ids(self, input_ids: Tensor) -> None:
+        # On an accelerator reading the values would stall every step, and under tracing there are none.
+        if input_ids.device.type != "cpu" or is_tracing(input_ids) or input_ids.numel() == 0:
+            return
+        lowest, highest = input_ids.aminmax()
+        if lowest < 0 or highest >= self.embed_tokens.num_embeddings:
+            raise ValueError(
+                f"Token id {int(lowest if lowest < 0 else highest)} is outside the vocabulary of "
+                f"{self.embed_tokens.num_embeddings} ids; was the text encoded with another tokenizer?"
+            )
+
+    def _check_positions(self, position_ids: Tensor) -> None:
+        limit = self.config.max_position_embeddings
+        length = position_ids.shape[-1]
+        if position_ids.device.type == "cpu" and not is_tracing(position_ids) and position_ids.numel() > 0:
+            length = max(length, int(position_ids.max()) + 1)
+        if length > limit:
+            raise ValueError(
+                f"The sequence is {length} tokens long, more than max_position_embeddings = {limit}; "
+                "shorten or split the text, or train a model with a longer context."
+            )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Chapter 5: predicting the next token
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def causal_lm_loss(
+    logits: Tensor,
+    labels: Tensor | None = None,
+    shift_labels: Tensor | None = None,
+    num_items_in_batch: Tensor | int | None = None,
+    ignore_index: int = IGNORE_INDEX,
+    **kwargs: Any,
+) -> Tensor:
+    r"""Cross-entropy of the next token (section 5.1), in nats.
+
+    $$ L = -\frac{1}{N} \sum_{t:\, y_{t+1} \neq -100} \log p(y_{t+1} \mid x_{\le t}), \qquad p = \mathrm{softmax}(z_t) $$
+
+    Args:
+        logits: z, `(batch, tokens, vocabulary)`.
+        labels: y, `(batch, tokens)`, aligned with the input: token t is judged by label t + 1.
+        shift_labels: `(batch, tokens)`, already shifted (token t is judged by label t), in place of `labels`.
+        num_items_in_batch: N. Default: the number of judged tokens in this call. Given the number in the whole
+            accumulated and distributed batch, losses of its parts add up to the loss of the whole.
+        ignore_index: A label that bears no loss.
+
+    Raises:
+        ValueError: If the labels have not the shape of the logits' first two dimensions.
+    """
+    if shift_labels is None:
+        if labels is None:
+            raise ValueError("The loss needs labels or shift_labels.")
+        shift_labels = F.pad(labels[..., 1:], (0, 1), value=ignore_index)  # the last token has no next one
+    if shift_labels.shape != logits.shape[:-1]:
+        raise ValueError(
+            f"Labels have shape {tuple(shift_labels.shape)}, but the logits are for {tuple(logits.shape[:-1])} "
+            "(batch, tokens): give one label for each token, -100 where there is nothing to learn."
+        )
+    targets = shift_labels.to(logits.device).flatten()
+    total = F.cross_entropy(logits.flatten(0, -2).float(), targets, ignore_index=ignore_index, reduction="sum")
+    if num_items_in_batch is None:
+        num_items_in_batch = (targets != ignore_index).sum()
+    return total / num_items_in_batch
+
+
+class HfGptForCausalLM(HfGptPreTrainedModel, GenerationMixin):
+    """The GPT with its output head: next-token logits, loss and `generate` (sections 4.6 to 5.3)."""
+
+    _auto_class = "AutoModelForCausalLM"
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+
+    def __init__(self, config: HfGptConfig) -> None:
+        super().__init__(config)
+        self.model = HfGptModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.loss_function = causal_lm_loss
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> CausalLMOutputWithPast:
+        """Compute next-token logits, and the loss if there are labels.
+
+        Args:
+            labels: `(batch, tokens)`, aligned with the input, -100 where there is nothing to learn. In their place
+                `shift_labels`, already shifted by one, may be given; and `num_items_in_batch`: see `causal_lm_loss`.
+            logits_to_keep: Compute logits for the last so many tokens only (0: for all), or for these positions.
+
+        The other arguments and the errors are those of `HfGptModel.forward`.
+
+        Returns:
+            Loss (a scalar, or None), logits `(batch, kept tokens, vocabulary)`, cache, hidden states, attentions.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(outputs.last_hidden_state[:, kept, :])
+        loss = None
+        if labels is not None or kwargs.get("shift_labels") is not None:
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def _validate_generated_length(
+        self, generation_config: GenerationConfig, input_ids_length: int, has_default_max_length: bool
+    ) -> None:
+        # Called by `generate` before its first forward pass: better now than after a minute of tokens.
+        limit = self.config.max_position_embeddings
+        if generation_config.max_length > limit:
+            raise ValueError(
+                f"A prompt of {input_ids_length} tokens and {generation_config.max_length - input_ids_length} new ones "
+                f"do not fit into max_position_embeddings = {limit}; shorten the prompt or lower max_new_tokens."
+            )
+        super()._validate_generated_length(generation_config, input_ids_length, has_default_max_length)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Chapter 6: classifying a text
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class HfGptForSequenceClassification(HfGptPreTrainedModel):
+    """The GPT with a linear head on the last real token (section 6.5), the only one that has seen the whole text."""
+
+    _auto_class = "AutoModelForSequenceClassification"
+
+    def __init__(self, config: HfGptConfig) -> None:
+        super().__init__(config)
+        self.model = HfGptModel(config)
+        self.score = nn.Linear(config.hidden_size, config.num_labels, bias=False)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> SequenceClassifierOutputWithPast:
+        """Compute class logits `(batch, num_labels)`, and the mean cross-entropy if there are labels `(batch,)`.
+
+        The token that is judged is the last one whose `attention_mask` is 1, whichever side is padded; without a
+        mask it is the last one. The other arguments and the errors are those of `HfGptModel.forward`.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        hidden_states = outputs.last_hidden_state
+        last_token = self._last_token(hidden_states, attention_mask)
+        logits = self.score(hidden_states[torch.arange(len(hidden_states)), last_token])  # (batch, num_labels)
+        loss = None
+        if labels is not None:
+            loss = self._classification_loss(logits, labels, kwargs.get("num_items_in_batch"))
+        return SequenceClassifierOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    @staticmethod
+    def _last_token(hidden_states: Tensor, attention_mask: Tensor | None) -> Tensor | int:
+        """Index of each sequence's last real token, `(batch,)`."""
+        if attention_mask is None or attention_mask.ndim != 2:
+            return -1
+        mask = attention_mask[:, -hidden_states.shape[1] :]
+        index = torch.arange(mask.shape[1], device=mask.device)
+        return (index * mask.bool()).argmax(dim=-1)
+
+    def _classification_loss(self, logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
+        if labels.shape != logits.shape[:1]:
+            raise ValueError(
+                f"Labels have shape {tuple(labels.shape)}, but must be {tuple(logits.shape[:1])}: one class a text."
+            )
+        total = F.cross_entropy(logits.float(), labels.to(logits.device), reduction="sum")
+        return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+
+
+# Where a process without hfgpt finds these classes in a saved folder; and GPT-2's layout, for that process too.
+AUTO_MAP = {
+    "AutoConfig": "configuration_hfgpt.HfGptConfig",
+    "AutoModel": "modeling_hfgpt.HfGptModel",
+    "AutoModelForCausalLM": "modeling_hfgpt.HfGptForCausalLM",
+    "AutoModelForSequenceClassification": "modeling_hfgpt.HfGptForSequenceClassification",
+}
+register_gpt2_layout(HfGptConfig.model_type)
