@@ -1,0 +1,267 @@
+"""The one door for text: `load_text` makes a data set with a column `text` of a built-in name, a local path or a Hub id."""
+
+import difflib
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets.fingerprint import Hasher
+
+from hfgpt.data.readers import READABLE_SUFFIXES, choose_text_column, file_kind, read_documents, text_column_of
+from hfgpt.data.stories import generate_stories
+from hfgpt.errors import UserError
+
+__all__ = ["BUILTIN_SOURCES", "load_text"]
+
+logger = logging.getLogger(__name__)
+
+BUILTIN_PREFIX = "builtin:"
+BUILTIN_SOURCES = {"stories": generate_stories}
+
+# Part of the cache key of what was read from local files: raise it when reading changes.
+READER_VERSION = 1
+
+# 64-bit offsets: one text, or a batch of long ones, may be larger than 2 GiB.
+TEXT_FEATURES = datasets.Features({"text": datasets.Value("large_string")})
+ROW_FEATURES = datasets.Features({**TEXT_FEATURES, "lone_surrogates": datasets.Value("int64")})
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+def load_text(
+    source: str,
+    *,
+    split: str = "train",
+    text_column: str | None = None,
+    streaming: bool = False,
+    name: str | None = None,
+    revision: str | None = None,
+    cache_dir: str | None = None,
+) -> datasets.Dataset | datasets.IterableDataset:
+    """Load documents from anywhere as a data set with exactly one column, `text`.
+
+    Texts are what the source holds, byte for byte in UTF-8. Lone surrogates are replaced by U+FFFD, and documents
+    without text (empty, null, only white space) are dropped; a warning says how many.
+
+    Args:
+        source: `builtin:NAME`; a local file (.txt, .jsonl, .json, .csv, .tsv, .parquet, each also with .gz) or a folder
+            of such files, read in sorted order; else a Hub id such as `org/name`. A .txt file is one document.
+        split: the split of a Hub data set, in `datasets`' syntax (`train[:10%]`); everything else has only `train`.
+        text_column: default: `text`, else the only column of strings.
+        streaming: return an `IterableDataset` that reads as it is iterated.
+        name: configuration of a Hub data set.
+        revision: branch, tag or commit of a Hub data set.
+        cache_dir: where `datasets` keeps what it prepared; default: its own cache, never the folder of the data.
+
+    Raises:
+        UserError: the source, column or split is not there, or the content is not text.
+    """
+    is_builtin = source.startswith(BUILTIN_PREFIX)
+    path = Path(source).expanduser()
+    if is_builtin or path.exists():
+        _refuse_hub_options(source, split=split, name=name, revision=revision)
+    elif not _HUB_ID.fullmatch(source) or file_kind(path) is not None:
+        raise UserError(_missing_path_message(path))
+    if is_builtin:
+        dataset = _load_builtin(source.removeprefix(BUILTIN_PREFIX), text_column, streaming, cache_dir)
+    elif path.exists():
+        dataset = _load_local(path, text_column, streaming, cache_dir)
+    else:
+        dataset = _load_from_hub(source, split, text_column, streaming, name, revision, cache_dir)
+    if isinstance(dataset, datasets.Dataset):
+        return _clean(dataset, source)
+    return _clean_stream(dataset, source)
+
+
+def _load_builtin(
+    name: str, text_column: str | None, streaming: bool, cache_dir: str | None
+) -> datasets.Dataset | datasets.IterableDataset:
+    if name not in BUILTIN_SOURCES:
+        known = ", ".join(f"{BUILTIN_PREFIX}{known_name}" for known_name in BUILTIN_SOURCES)
+        raise UserError(f"there is no built-in data set {name!r}; there is {known}.")
+    if text_column not in (None, "text"):
+        raise UserError(
+            f"{BUILTIN_PREFIX}{name} has only the column 'text', not {text_column!r}; leave text_column out."
+        )
+    if streaming:
+        return datasets.IterableDataset.from_generator(_builtin_rows, gen_kwargs={"name": name}, features=ROW_FEATURES)
+    # Held in memory: made anew in less than a second, so that no cache can be older than the generator.
+    return datasets.Dataset.from_list(list(_builtin_rows(name)), features=ROW_FEATURES)
+
+
+def _builtin_rows(name: str) -> Iterator[dict[str, Any]]:
+    for text in BUILTIN_SOURCES[name]():
+        yield {"text": text, "lone_surrogates": 0}
+
+
+def _load_local(
+    path: Path, text_column: str | None, streaming: bool, cache_dir: str | None
+) -> datasets.Dataset | datasets.IterableDataset:
+    files = _list_files(path)
+    if text_column not in (None, "text") and all(file_kind(file) == ".txt" for file in files):
+        raise UserError(f"{path} is plain text and has no column {text_column!r}; leave text_column out.")
+    # Absolute names, so that a cached or streamed data set does not depend on the working directory.
+    files_and_columns = [(str(file.resolve()), text_column_of(file, text_column)) for file in files]
+    if streaming:
+        stream = datasets.IterableDataset.from_generator(
+            read_documents, gen_kwargs={"files": files_and_columns}, features=ROW_FEATURES
+        )
+        _require_documents(any(row["text"].strip() for row in read_documents(files_and_columns)), str(path))
+        return stream
+    states = [
+        (name, column, Path(name).stat().st_size, Path(name).stat().st_mtime_ns) for name, column in files_and_columns
+    ]
+    try:
+        return datasets.Dataset.from_generator(
+            read_documents,
+            gen_kwargs={"files": files_and_columns},
+            features=ROW_FEATURES,
+            cache_dir=cache_dir,
+            fingerprint=Hasher.hash((READER_VERSION, states)),
+        )
+    except datasets.exceptions.DatasetGenerationError as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from None
+        raise
+
+
+def _list_files(path: Path) -> list[Path]:
+    """The readable files at or below `path`, sorted by their path; hidden ones and folders are passed over."""
+    if path.is_file():
+        if file_kind(path) is None:
+            raise UserError(
+                f"{path} has an extension that is not known here; known are {', '.join(READABLE_SUFFIXES)}, "
+                "each also with .gz."
+            )
+        return [path]
+    below = sorted(file for file in path.rglob("*") if file.is_file())
+    visible = [file for file in below if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+    readable = [file for file in visible if file_kind(file) is not None]
+    if not readable:
+        raise UserError(
+            f"the folder {path} holds no readable file; known are {', '.join(READABLE_SUFFIXES)}, each also with .gz."
+        )
+    if len(readable) < len(visible):
+        logger.warning("%s: passed over %d files of other kinds", path, len(visible) - len(readable))
+    return readable
+
+
+def _load_from_hub(
+    source: str,
+    split: str,
+    text_column: str | None,
+    streaming: bool,
+    name: str | None,
+    revision: str | None,
+    cache_dir: str | None,
+) -> datasets.Dataset | datasets.IterableDataset:
+    if source in BUILTIN_SOURCES:
+        raise UserError(
+            f"{source!r} is neither a file nor org/name; for the built-in data say {BUILTIN_PREFIX}{source}."
+        )
+    try:
+        dataset = datasets.load_dataset(
+            source, name=name, split=split, streaming=streaming, revision=revision, cache_dir=cache_dir
+        )
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        # No connection and the Hub's HTTP errors are OSErrors; a wrong configuration or split is a ValueError.
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{source!r} is no local path here, and it could not be loaded from the Hub: {reason.rstrip('.')}; "
+            "if a local file was meant, check its path, else check the id, the split, the configuration and the connection."
+        ) from error
+    if dataset.features is None:
+        first: dict[str, Any] = next(iter(dataset), {})
+        columns = {column: isinstance(value, str) for column, value in first.items()}
+    else:
+        columns = {column: _is_string(feature) for column, feature in dataset.features.items()}
+    column = choose_text_column(columns, text_column, where=source)
+    dataset = dataset.select_columns([column])
+    return dataset if column == "text" else dataset.rename_column(column, "text")
+
+
+def _is_string(feature: Any) -> bool:
+    return isinstance(feature, datasets.Value) and feature.dtype in ("string", "large_string")
+
+
+def _clean(dataset: datasets.Dataset, source: str) -> datasets.Dataset:
+    """Report the lone surrogates, drop the documents without text, and leave the column `text` alone."""
+    if "lone_surrogates" in dataset.column_names:
+        _warn_of_lone_surrogates(sum(dataset.with_format("arrow")["lone_surrogates"][:].to_pylist()), source)
+        dataset = dataset.select_columns(["text"])
+    kept: list[int] = []
+    for start, table in _arrow_batches(dataset):
+        has_text = pc.fill_null(pc.greater(pc.binary_length(pc.utf8_trim_whitespace(table["text"])), 0), False)
+        kept.extend(start + row for row, keep in enumerate(has_text.to_pylist()) if keep)
+    _require_documents(bool(kept), source)
+    if len(kept) < len(dataset):
+        logger.warning(
+            "%s: dropped %d of %d documents, which have no text", source, len(dataset) - len(kept), len(dataset)
+        )
+        dataset = dataset.select(kept)
+    return dataset.cast(TEXT_FEATURES) if dataset.features != TEXT_FEATURES else dataset
+
+
+def _arrow_batches(dataset: datasets.Dataset, rows: int = 1000) -> Iterator[tuple[int, pa.Table]]:
+    formatted = dataset.with_format("arrow")
+    for start in range(0, len(dataset), rows):
+        yield start, formatted[start : start + rows]
+
+
+def _clean_stream(stream: datasets.IterableDataset, source: str) -> datasets.IterableDataset:
+    cleaner = _StreamCleaner(source)
+    columns = ["text"] if not stream.column_names else list(stream.column_names)
+    return stream.map(cleaner, batched=True, remove_columns=columns, features=TEXT_FEATURES)
+
+
+class _StreamCleaner:
+    """What `_clean` does, batch by batch; each warning comes once, when the first such document passes by."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.num_dropped = 0
+        self.num_lone_surrogates = 0
+
+    def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[str]]:
+        texts = [text for text in batch["text"] if text is not None and text.strip()]
+        dropped = len(batch["text"]) - len(texts)
+        lone_surrogates = sum(batch.get("lone_surrogates", []))
+        if dropped and not self.num_dropped:
+            logger.warning("%s: documents without text are dropped (%d in the first such batch)", self.source, dropped)
+        if lone_surrogates and not self.num_lone_surrogates:
+            _warn_of_lone_surrogates(lone_surrogates, f"{self.source}, first batch that has any")
+        self.num_dropped += dropped
+        self.num_lone_surrogates += lone_surrogates
+        return {"text": texts}
+
+
+def _warn_of_lone_surrogates(count: int, source: str) -> None:
+    if count:
+        logger.warning("%s: replaced %d lone surrogates, which are not valid Unicode, by U+FFFD", source, count)
+
+
+def _require_documents(there_are_some: bool, source: str) -> None:
+    if not there_are_some:
+        raise UserError(f"{source} holds no document with text; give a source that is not empty.")
+
+
+def _refuse_hub_options(source: str, *, split: str, name: str | None, revision: str | None) -> None:
+    given = [option for option, value in (("name", name), ("revision", revision)) if value is not None]
+    if split != "train":
+        given.append(f"split={split!r}")
+    if given:
+        raise UserError(f"{source} is not on the Hub and has one split, 'train'; leave {' and '.join(given)} out.")
+
+
+def _missing_path_message(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f"there is no file or folder {path}, and not even the folder {path.parent}; check the path."
+    neighbours = [neighbour.name for neighbour in path.parent.iterdir()]
+    near = difflib.get_close_matches(path.name, neighbours, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "check the path."
+    return f"there is no file or folder {path}; {hint}"
