@@ -1,0 +1,82 @@
+# Every command sets up what it needs in .venv by itself, and is quick the second time.
+#   make PYTHON=python3.12 test    with another Python
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint format constraints clean
+# The commands share .venv, so they run one after the other even under `make -j`.
+.NOTPARALLEL:
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.installed-core ## Train a small GPT on built-in stories, on any machine
+	$(BIN)/hfgpt pretrain --config demo --output_dir runs/demo --overwrite_output_dir true
+
+# One thread a process: the tests' models are too small to gain from more, and two processes share the work.
+test: $(VENV)/.installed-test ## Run the tests (real data: HFGPT_TEST_DATA=FOLDER)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses 2
+
+test-slow: $(VENV)/.installed-test ## Run the slow tests
+	$(BIN)/python -m pytest -m slow || test $$? -eq 5 # 5: there are none
+
+lint: $(VENV)/.installed-lint ## Check formatting, style, types and the floors' imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-lint ## Format the code
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+clean: ## Remove .venv, builds and caches; runs/ stays
+	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Set-up. A stamp file in .venv stands for "installed as pyproject.toml and constraints.txt now say".
+# ----------------------------------------------------------------------------------------------------------------------
+
+# Installs $(1); what pip prints is shown only where it fails.
+define install
+@echo "Installing $(1) into $(VENV) (some minutes the first time)"
+@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e "$(1)" > $(VENV)/install.log 2>&1 \
+	|| { cat $(VENV)/install.log; exit 1; }
+@touch $@
+endef
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "hfgpt needs Python 3.11 or newer, and $(PYTHON) is not: name one that is, as in 'make PYTHON=python3.12'."; \
+		exit 1; } >&2
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed-core: $(VENV)/.created pyproject.toml constraints.txt
+	$(call install,.)
+
+$(VENV)/.installed-test: $(VENV)/.created pyproject.toml constraints.txt
+	$(call install,.[test])
+
+$(VENV)/.installed-lint: $(VENV)/.created pyproject.toml constraints.txt
+	$(call install,.[lint])
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Pins. torch stays at the version pinned now (its pin is moved by hand); everything else is resolved anew.
+# ----------------------------------------------------------------------------------------------------------------------
+
+RESOLVED := build/constraints
+
+constraints: ## Resolve all dependencies anew and pin them in constraints.txt
+	rm -rf $(RESOLVED)
+	$(PYTHON) -m venv $(RESOLVED)
+	$(RESOLVED)/bin/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)" ".[dev]"
+	{ sed '/^[^#]/,$$d' constraints.txt; \
+		$(RESOLVED)/bin/python -m pip freeze --all --exclude hfgpt --exclude pip | sed 's/+cpu$$//' | LC_ALL=C sort -f; \
+	} > $(RESOLVED)/constraints.txt
+	mv $(RESOLVED)/constraints.txt constraints.txt
+	rm -rf $(RESOLVED)
