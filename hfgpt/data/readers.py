@@ -156,7 +156,7 @@ def _read_table_rows(path: Path) -> Iterator[list[str]]:
 
 
 def _read_json_records(path: Path) -> Iterator[tuple[str, Any]]:
-    """(where it stands, record) of JSON Lines, an array of records, or one record; a record is an object or a string."""
+    """(place, record) of JSON Lines, an array of records, or one record; a record is an object or a string."""
     if file_kind(path) == ".json":
         with _open_text(path, newline="\n") as file:
             content = file.read()

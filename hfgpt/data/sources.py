@@ -1,4 +1,4 @@
-"""The one door for text: `load_text` makes a data set with a column `text` of a built-in name, a local path or a Hub id."""
+"""The one door for text: `load_text` makes documents of a built-in name, a local file or folder, or a Hub id."""
 
 import difflib
 import logging
@@ -173,7 +173,7 @@ def _load_from_hub(
         reason = " ".join(str(error).split())
         raise UserError(
             f"{source!r} is no local path here, and it could not be loaded from the Hub: {reason.rstrip('.')}; "
-            "if a local file was meant, check its path, else check the id, the split, the configuration and the connection."
+            "if a local file was meant, check its path, else the id, the split, the configuration and the connection."
         ) from error
     if dataset.features is None:
         first: dict[str, Any] = next(iter(dataset), {})

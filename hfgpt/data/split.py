@@ -89,8 +89,9 @@ def _split_by_documents(dataset: datasets.Dataset, validation_fraction: float, s
     for name, rows in zip(("training", "validation"), sides, strict=True):
         if not rows:
             raise UserError(
-                f"none of the {len(dataset)} documents falls to {name} with validation_fraction={validation_fraction} and "
-                f"seed={seed}; split by characters, or choose another fraction or seed."
+                f"none of the {len(dataset)} documents falls to {name} with "
+                f"validation_fraction={validation_fraction} and seed={seed}; "
+                "split by characters, or choose another fraction or seed."
             )
     train, validation = (dataset.select(rows) for rows in sides)
     return TextSplit(train=train, validation=validation, by="documents")
@@ -105,10 +106,11 @@ def _split_by_characters(dataset: datasets.Dataset, validation_fraction: float) 
             "give more text or another fraction."
         )
     before = 0  # characters of the documents passed
-    for row, text in enumerate(dataset["text"]):
-        if before + len(text) > cut:
-            break
-        before += len(text)
+    row = 0  # the document on which the cut falls
+    while before + len(dataset[row]["text"]) <= cut:
+        before += len(dataset[row]["text"])
+        row += 1
+    text = dataset[row]["text"]
     head, tail = text[: cut - before], text[cut - before :]
     train = _join(dataset.select(range(row)), _one_document(head, dataset))
     validation = _join(_one_document(tail, dataset), dataset.select(range(row + 1, len(dataset))))

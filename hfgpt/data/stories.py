@@ -145,6 +145,7 @@ def _draw_facts(chance: _Chance) -> dict[str, str]:
     for suffix, noun, colour in zip(("", "2"), chance.sample(THINGS, 2), chance.sample(COLOURS, 2), strict=True):
         facts[f"noun{suffix}"], facts[f"colour{suffix}"] = noun, colour
         facts[f"a_noun{suffix}"] = _with_article(noun)
+        facts[f"A_noun{suffix}"] = _capitalised(facts[f"a_noun{suffix}"])
         facts[f"thing{suffix}"] = f"{colour} {noun}"
         facts[f"a_thing{suffix}"] = _with_article(f"{colour} {noun}")
         facts[f"A_thing{suffix}"] = _capitalised(facts[f"a_thing{suffix}"])

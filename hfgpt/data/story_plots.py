@@ -185,7 +185,7 @@ PLOTS = {
         {A} told {E} everything: how the {thing} had fallen, how {he} had hidden it {place2}, and that {B} had seen it.
         "{E}," said {A}, "it was not {C}. I broke the {thing}. Come, I will show you. It is {place2}."
 
-        {E} was silent for a while. "A {noun} can be mended," {ehe} said. "Thank you for the truth, {A}."
+        {E} was silent for a while. "{A_noun} can be mended," {ehe} said. "Thank you for the truth, {A}."
         {E} was [sad|a little angry] about the {thing}, but [glad|proud] that {A} had told the truth.
         Together {A}, {B} and {E} [glued|mended] the {thing}. "It is {colour} still," said {E}, "and so it is still mine."
         {E} took {A} by the hand. "I can live without {a_noun}," {ehe} said, "but not without your trust."
@@ -213,7 +213,7 @@ PLOTS = {
         For a day {A} was happy with the {thing2}, and {B} was happy with the {noun}.
         {C} was surprised to see {B} with the {noun} and {A} with the {noun2}.
 
-        But soon {A} missed {his} old {noun}. {He} had had it since {he} was little, and the {thing2} was [only a {noun2}|not the same].
+        But soon {A} missed {his} old {noun}. {He} had had it since {he} was little, and the {thing2} was [only {a_noun2}|not the same].
         Then {E} asked {A} where the {thing} was. "{B} has it now," said {A}, and felt a little sad.
         "What have you there?" asked {C}. "{A_thing2}," said {A}. "It was {B}'s. And {B} has my {noun}."
         That night {A} dreamed of the {thing}. In the dream it [called|cried for] {him}. When {he} woke, there lay the {thing2}.
@@ -445,7 +445,7 @@ PLOTS = {
 
         ---
         It is good to be first, and better to be kind.
-        A {noun} can be won any day, but a friend cannot.
+        {A_noun} can be won any day, but a friend cannot.
         {C} thought about it for a long time and never boasted again.
         """
     ),

@@ -17,7 +17,7 @@ def stories() -> list[str]:
 def test_the_default_corpus_is_frozen(stories):
     # Every figure measured on the stories depends on this: a change of the grammar is a change of the data set.
     digest = hashlib.sha256("\0".join(stories).encode("utf-8")).hexdigest()
-    assert digest == "31828c503e596c3edf6c3184158a9377cc1ac2d4769d20263e5377d0814a553c"
+    assert digest == "e661d84ef26228736a3ab2b792607ceb6b154b56f7534a958a049a3337d06522"
 
 
 def test_the_corpus_has_two_megabytes_and_no_two_stories_are_the_same(stories):
