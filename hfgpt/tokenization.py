@@ -1,0 +1,269 @@
+"""GPT-2's byte-level byte-pair tokenizer: read from its files, trained on text, saved and loaded.
+
+What is saved and seen is transformers' `PreTrainedTokenizerFast`; what encodes in bulk is tiktoken, through the
+`TextEncoder` of `hfgpt.bulk_encoding`, which also says why their ids are the same.
+
+The special-token rule: text never becomes a special token. `<|endoftext|>` typed by a user or found in a corpus is
+encoded as ordinary bytes; only code that means it inserts the id. A saved tokenizer carries the rule as
+`"split_special_tokens": true` in tokenizer_config.json, which transformers follows on loading, without hfgpt too.
+tokenizer.json alone, read by the `tokenizers` library, cannot carry it.
+
+Ground floor: imports nothing of ours but the errors and `hfgpt.bulk_encoding`.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import tiktoken
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers.convert_slow_tokenizer import TikTokenConverter
+
+from hfgpt.bulk_encoding import (
+    BYTE_OF_CHARACTER,
+    GPT2_PATTERN,
+    CleanTexts,
+    NoExactEngineError,
+    TextEncoder,
+    bulk_encoding,
+    replace_lone_surrogates,
+    token_bytes,
+    unreachable_tokens,
+)
+from hfgpt.errors import UserError
+
+__all__ = [
+    "END_OF_TEXT",
+    "GPT2_CONTEXT_LENGTH",
+    "GPT2_PATTERN",
+    "NoExactEngineError",
+    "TextEncoder",
+    "bulk_encoding",
+    "encoding_from_gpt2_files",
+    "fast_tokenizer",
+    "load_tokenizer",
+    "replace_lone_surrogates",
+    "train_tokenizer",
+]
+
+END_OF_TEXT = "<|endoftext|>"
+"""GPT-2's only special token: it begins, ends and separates documents, and here it also pads."""
+
+GPT2_CONTEXT_LENGTH = 1024
+"""Tokens that the four GPT-2 models see at once."""
+
+GPT2_FILE_NAMES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))
+"""(vocabulary, merges) as OpenAI released them, and the same two files as transformers names them."""
+
+
+def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerFast:
+    """A tokenizer from a saved folder, a folder with GPT-2's two files, or the Hub, put under the special-token rule.
+
+    A tokenizer that names no padding token (GPT-2's on the Hub) pads with its end token, on the left.
+
+    Raises:
+        UserError: no such folder, no tokenizer in it, an unknown or unreachable Hub id, or no fast tokenizer for it.
+    """
+    folder = Path(name_or_path).expanduser()
+    if folder.is_dir():
+        if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+            return fast_tokenizer(encoding_from_gpt2_files(folder), model_max_length=GPT2_CONTEXT_LENGTH)
+        name_or_path, trouble = folder, "its tokenizer cannot be read"
+    elif re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", str(name_or_path)) and not folder.exists():
+        trouble = "there is no such folder, and the Hub gives no such tokenizer"
+    else:
+        raise UserError(f"{name_or_path} is no folder: name one with a saved tokenizer, or a Hub id such as gpt2")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, split_special_tokens=True)
+    except Exception as error:  # `tokenizers` raises bare Exceptions for files that it cannot read
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"cannot load a tokenizer from {name_or_path}, since {trouble} ({reason}): check the name and, for the "
+            "Hub, the connection and HF_HUB_OFFLINE, or name a folder with tokenizer.json"
+        ) from error
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise UserError(f"the tokenizer of {name_or_path} is no fast one: give one that has a tokenizer.json")
+    if tokenizer.pad_token is None and tokenizer.eos_token is not None:
+        tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.padding_side = "left"
+    return tokenizer
+
+
+def train_tokenizer(
+    texts: Iterable[str],
+    vocab_size: int,
+    *,
+    min_frequency: int = 2,
+    model_max_length: int = GPT2_CONTEXT_LENGTH,
+) -> PreTrainedTokenizerFast:
+    """Learns a byte-level byte-pair vocabulary with GPT-2's pattern; the same texts always give the same one.
+
+    Ids 0 to 255 are the bytes in GPT-2's order, then come the merged tokens in the order in which they were learned,
+    and `<|endoftext|>` is the last. `tokenizers` learns; the tokenizer is then built from the learned ranks alone.
+
+    Args:
+        texts: the documents; any iterable of strings, read once.
+        vocab_size: number of ids, at least 257: the bytes and `<|endoftext|>`.
+        min_frequency: a pair seen fewer times is not merged. 2, since a pair seen once says nothing of other text.
+        model_max_length: the context length in tokens of the model it is for; saved with the tokenizer.
+
+    Raises:
+        UserError: `vocab_size` is too small, or there is no text, or too little of it for so many tokens.
+    """
+    if isinstance(texts, str):
+        raise UserError("texts is one string, whose items are characters: give a list of documents, such as [text]")
+    smallest = len(BYTE_OF_CHARACTER) + 1
+    if vocab_size < smallest:
+        raise UserError(
+            f"a vocabulary of {vocab_size} cannot hold the 256 bytes and {END_OF_TEXT}: ask for {smallest} or more"
+        )
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer = _word_splitter(GPT2_PATTERN)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - 1,
+        min_frequency=min_frequency,
+        initial_alphabet=sorted(BYTE_OF_CHARACTER),
+        show_progress=False,
+    )
+    documents = CleanTexts(texts)
+    learner.train_from_iterator(documents, trainer)
+    if documents.characters == 0:
+        raise UserError("there is no text to learn a vocabulary from: name a source with text in it")
+    ranks = {token_bytes(token): id for token, id in learner.get_vocab().items()}
+    if len(ranks) + 1 < vocab_size:
+        raise UserError(
+            f"{documents.characters:,} characters of text give a vocabulary of only {len(ranks) + 1}, not {vocab_size} "
+            f"(merging pairs seen at least {min_frequency} times): ask for {len(ranks) + 1} or fewer, or give more text"
+        )
+    special_tokens = {END_OF_TEXT: len(ranks)}
+    encoding = tiktoken.Encoding(
+        "trained",
+        pat_str=GPT2_PATTERN,
+        mergeable_ranks=ranks,
+        special_tokens=special_tokens,
+        explicit_n_vocab=vocab_size,
+    )
+    return fast_tokenizer(encoding, model_max_length=model_max_length)
+
+
+def encoding_from_gpt2_files(folder: str | Path) -> tiktoken.Encoding:
+    """The encoding that tiktoken calls "gpt2", or another vocabulary in GPT-2's format, from two local files.
+
+    Args:
+        folder: holds `encoder.json` and `vocab.bpe`, or `vocab.json` and `merges.txt`.
+
+    tiktoken's own reader of these files keeps a copy under the hash of their path, and goes on giving out that copy
+    after the files have changed; so they are read here.
+
+    Raises:
+        UserError: neither pair of files is there, or they are damaged or do not belong together.
+    """
+    vocabulary_file, merges_file = _gpt2_files(Path(folder))
+    try:
+        vocabulary: dict[str, int] = json.loads(vocabulary_file.read_text(encoding="utf-8"))
+        lines = merges_file.read_text(encoding="utf-8").split("\n")
+        merged = [token_bytes(line.replace(" ", "")) for line in lines if line and not line.startswith("#version")]
+        special_tokens = {END_OF_TEXT: vocabulary[END_OF_TEXT]}
+        ranks = {token_bytes(token): id for token, id in vocabulary.items() if token not in special_tokens}
+    except (ValueError, KeyError) as error:  # no JSON or UTF-8; no <|endoftext|>, or characters that stand for no byte
+        raise UserError(
+            f"{vocabulary_file} and {merges_file.name} hold no byte-level vocabulary with {END_OF_TEXT} "
+            f"({type(error).__name__}: {error}): give GPT-2's files, or train a tokenizer"
+        ) from error
+    in_order_of_ids = sorted(ranks, key=ranks.__getitem__)
+    if (
+        [token for token in in_order_of_ids if len(token) > 1] != merged
+        or len(ranks) != len(BYTE_OF_CHARACTER) + len(merged)
+        or sorted(vocabulary.values()) != list(range(len(vocabulary)))
+    ):
+        raise UserError(
+            f"{vocabulary_file} and {merges_file.name} do not belong together, since the ids must be those of the 256 "
+            f"bytes, of the merges in their order, and of {END_OF_TEXT}: give two files of one model"
+        )
+    return tiktoken.Encoding(
+        "gpt2",
+        pat_str=GPT2_PATTERN,
+        mergeable_ranks=ranks,
+        special_tokens=special_tokens,
+        explicit_n_vocab=len(vocabulary),
+    )
+
+
+def fast_tokenizer(encoding: tiktoken.Encoding, *, model_max_length: int) -> PreTrainedTokenizerFast:
+    """The `PreTrainedTokenizerFast` with the ids of `encoding`.
+
+    As in GPT-2, `<|endoftext|>` is the beginning-, end- and unknown-token. It is also the padding token, on the left,
+    so that batched generation works at once: a decoder continues the last column. Pooling and losses must therefore go
+    by the attention mask or the labels, never by "the first padding id".
+
+    Args:
+        encoding: vocabulary, pattern and special tokens, `<|endoftext|>` among them.
+        model_max_length: tokens that the model sees at once; the tokenizer warns of longer sequences.
+
+    Raises:
+        UserError: there is no `<|endoftext|>`, or there are tokens that no merging reaches, so that ids would differ.
+    """
+    special_tokens = encoding._special_tokens
+    if END_OF_TEXT not in special_tokens:
+        raise UserError(f"the encoding {encoding.name!r} lacks {END_OF_TEXT}: give it among its special tokens")
+    backend = _EncodingConverter(encoding).converted()
+    if unreachable := unreachable_tokens(backend, encoding._mergeable_ranks):
+        raise UserError(
+            f"the encoding {encoding.name!r} has {len(unreachable):,} tokens that merging never reaches (the first has "
+            f"id {unreachable[0]}): give one whose tokens all come from merges"
+        )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        unk_token=END_OF_TEXT,
+        pad_token=END_OF_TEXT,
+        padding_side="left",
+        model_max_length=model_max_length,
+        clean_up_tokenization_spaces=False,
+        split_special_tokens=True,
+    )
+    assert tokenizer.get_added_vocab() == special_tokens, "special tokens were given other ids"
+    assert len(tokenizer) == encoding.n_vocab, "the vocabulary changed its size"
+    return tokenizer
+
+
+class _EncodingConverter(TikTokenConverter):
+    """transformers' converter from tiktoken, fed from an `Encoding` in memory instead of a file."""
+
+    def __init__(self, encoding: tiktoken.Encoding) -> None:
+        special_tokens = sorted(encoding._special_tokens, key=encoding._special_tokens.__getitem__)
+        super().__init__(vocab_file="", pattern=encoding._pat_str, extra_special_tokens=special_tokens)
+        self.encoding = encoding
+
+    # A static method in the base class, which knows files only.
+    def load_tiktoken_bpe(self, tiktoken_url: str) -> dict[bytes, int]:  # type: ignore[override]
+        return self.encoding._mergeable_ranks
+
+    def tokenizer(self) -> Tokenizer:
+        vocabulary, merges = self.extract_vocab_merges_from_model(self.vocab_file)
+        special_tokens = self.encoding._special_tokens
+        assert not vocabulary.keys() & special_tokens.keys(), "a special token is spelt like an ordinary one"
+        # The special tokens stand in the model's vocabulary, as in GPT-2's own tokenizer.json: so they keep their ids
+        # and `vocab_size` counts them. No merge makes them, and whole words are not looked up (`ignore_merges`, which
+        # would change nothing where merging reaches every token), so the model never makes them out of text.
+        return Tokenizer(models.BPE(vocabulary | special_tokens, merges, ignore_merges=False))
+
+
+def _word_splitter(pattern: str) -> pre_tokenizers.PreTokenizer:
+    """Cuts text into words by `pattern` and writes them as bytes, as the converter's tokenizers do."""
+    words = pre_tokenizers.Split(Regex(pattern), behavior="isolated", invert=False)
+    return pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def _gpt2_files(folder: Path) -> tuple[Path, Path]:
+    """The vocabulary file and the merges file in `folder`."""
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}: name the one with {' and '.join(GPT2_FILE_NAMES[0])}")
+    for vocabulary_name, merges_name in GPT2_FILE_NAMES:
+        if (folder / vocabulary_name).is_file() and (folder / merges_name).is_file():
+            return folder / vocabulary_name, folder / merges_name
+    pairs = ", or ".join(" with ".join(names) for names in GPT2_FILE_NAMES)
+    raise UserError(f"there is no tokenizer in {folder}: it needs tokenizer.json, or {pairs}")
