@@ -1,6 +1,10 @@
 """The one kind of error that is the user's to mend."""
 
-__all__ = ["UserError"]
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["UserError", "exit_on_user_error"]
 
 
 class UserError(ValueError):
@@ -9,3 +13,13 @@ class UserError(ValueError):
     The message is one sentence that names what is wrong, where, and what to do. The command-line doors print it
     without a traceback and exit with status 2; library users catch it as a `ValueError`.
     """
+
+
+@contextmanager
+def exit_on_user_error() -> Iterator[None]:
+    """Around the main of a command: a `UserError` is printed as one sentence and ends the process with status 2."""
+    try:
+        yield
+    except UserError as error:
+        print(f"hfgpt: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error

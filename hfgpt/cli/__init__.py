@@ -1,0 +1,1 @@
+"""The `hfgpt` command: a thin door to what the floors below do."""

@@ -1,0 +1,60 @@
+"""`hfgpt generate`: a prompt in, continuations out."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from transformers import TextStreamer
+
+from hfgpt.errors import UserError
+from hfgpt.serving.generation import continue_prompt
+from hfgpt.serving.loading import load_model
+from hfgpt.tokenization import load_tokenizer
+
+DEFAULT_NEW_TOKENS = 200
+
+
+def run(
+    model_name: str,
+    prompt: str,
+    *,
+    tokenizer: str | None,
+    max_new_tokens: int | None,
+    num_samples: int,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    seed: int | None,
+    as_json: bool,
+) -> None:
+    """Load the model and print its continuations: streamed as plain text, or a line of JSON each.
+
+    Raises:
+        UserError: If model or tokenizer cannot be loaded, or prompt and answer do not fit into the context.
+    """
+    model = load_model(model_name).eval()
+    model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
+    encoder = load_tokenizer(tokenizer or model_name)
+    if max_new_tokens is None:
+        room = model.config.max_position_embeddings - max(1, len(encoder(prompt, add_special_tokens=False)["input_ids"]))
+        max_new_tokens = max(1, min(DEFAULT_NEW_TOKENS, room))
+    streams = not as_json
+    continuations = continue_prompt(
+        model,
+        encoder,
+        prompt,
+        max_new_tokens=max_new_tokens,
+        num_samples=num_samples,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+        streamer=TextStreamer(encoder, skip_prompt=True, skip_special_tokens=True) if streams else None,
+    )
+    for index in range(num_samples):
+        if streams:
+            print(("\n" if index else "") + prompt, end="", flush=True)
+        text = next(continuations)
+        if as_json:
+            print(json.dumps({"prompt": prompt, "text": text, "sample": index}, ensure_ascii=False), flush=True)

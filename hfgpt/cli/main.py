@@ -1,0 +1,127 @@
+"""`hfgpt`: the commands and how they are told apart; each one's work is in a module of the floors below.
+
+The modules that compute are imported inside the commands, so that `hfgpt --help` answers at once.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from hfgpt.errors import exit_on_user_error
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="hfgpt",
+    help="A GPT from scratch, at home in the Hugging Face ecosystem.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+tokenizer_app = typer.Typer(help="Make tokenizers.", no_args_is_help=True)
+recipes_app = typer.Typer(help="The configurations that come with hfgpt.", no_args_is_help=True)
+app.add_typer(tokenizer_app, name="tokenizer")
+app.add_typer(recipes_app, name="recipes")
+
+RECIPE_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+
+def main() -> None:
+    """Entry point of the `hfgpt` command."""
+    # transformers' bars for loading and saving weights would stand between the lines that the commands print.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    with exit_on_user_error():
+        app()
+
+
+@app.command(context_settings=RECIPE_ARGUMENTS)
+def pretrain(context: typer.Context) -> None:
+    """Train a model on text: --config demo; --help lists every option."""
+    from hfgpt.recipes.pretrain import main as run
+
+    run(context.args)
+
+
+@app.command()
+def generate(
+    model: Annotated[str, typer.Option(help="Folder or Hub id of a model, hfgpt's or GPT-2's.")],
+    prompt: Annotated[str, typer.Option(help="Text to continue; empty: begin a new document.")] = "",
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest continuation, in tokens.")] = None,
+    num_samples: Annotated[int, typer.Option(min=1, help="How many continuations.")] = 1,
+    temperature: Annotated[float, typer.Option(min=0, help="Below 1: bolder choices are rarer; 0: none.")] = 0.8,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Choose among the so many likeliest tokens only.")] = 50,
+    top_p: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Choose among the likeliest tokens of this joint probability.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Makes the continuations repeatable.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Folder or Hub id, where the model has none beside it.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a continuation, for programs.")] = False,
+) -> None:
+    """Continue a prompt, word by word as the model writes it."""
+    from .generate import run
+
+    run(
+        model,
+        prompt,
+        tokenizer=tokenizer,
+        max_new_tokens=max_new_tokens,
+        num_samples=num_samples,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+        as_json=json,
+    )
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="Folder or Hub id of a model in either layout.")],
+    destination: Annotated[Path, typer.Argument(help="Folder to write; must be new or empty.")],
+    to: Annotated[Literal["gpt2", "hfgpt"], typer.Option(help="gpt2: opens without hfgpt. hfgpt: this package's own.")],
+    head: Annotated[
+        Literal["auto", "causal-lm", "classification", "base"], typer.Option(help="auto: the checkpoint's own.")
+    ] = "auto",
+) -> None:
+    """Write a model in the other layout, bit for bit; what cannot be converted exactly is refused."""
+    from .convert import run
+
+    run(source, destination, to=to, head=head)
+
+
+@tokenizer_app.command("train")
+def train_tokenizer(
+    source: Annotated[str, typer.Argument(help="Text: builtin:stories, a local file or folder, or a Hub id.")],
+    vocab_size: Annotated[int, typer.Option(min=257, help="Ids: 256 bytes, merges, and the end-of-text token.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; must be new or empty.")],
+    text_column: Annotated[str | None, typer.Option(help="Default: text, or the only column of strings.")] = None,
+) -> None:
+    """Train a byte-level BPE tokenizer on a text and save it for `--tokenizer`."""
+    from .tokenizer import train
+
+    train(source, vocab_size=vocab_size, out=out, text_column=text_column)
+
+
+@recipes_app.command("list")
+def list_recipes() -> None:
+    """List the shipped configurations."""
+    from .recipes import list_all
+
+    list_all()
+
+
+@recipes_app.command("copy")
+def copy_recipe(
+    name: Annotated[str, typer.Argument(help="As listed, e.g. pretrain/demo.")],
+    destination: Annotated[Path, typer.Argument(help="File or folder to copy it to.")] = Path(),
+) -> None:
+    """Copy a shipped configuration, to change it."""
+    from .recipes import copy
+
+    copy(name, destination)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""The one configuration system: typed dataclasses, filled from a named YAML file, overridden on the command line."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+
+from hfgpt.errors import UserError
+
+__all__ = ["config_parser", "find_config", "parse_config", "shipped_configs"]
+
+ConfigT = TypeVar("ConfigT")
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the text under each field is its help
+
+
+def configs_folder() -> Path:
+    """The folder of shipped recipes: in the package where it is installed, beside it in a checkout."""
+    installed = Path(__file__).parent / "configs"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "recipes" / "configs"
+
+
+def shipped_configs(recipe: str) -> dict[str, Path]:
+    """The YAML files that come with hfgpt for one recipe, by name."""
+    return {path.stem: path for path in sorted((configs_folder() / recipe).glob("*.yaml"))}
+
+
+def find_config(recipe: str, name_or_path: str) -> Path:
+    """The YAML file that a name or path means.
+
+    Raises:
+        UserError: If there is none.
+    """
+    shipped = shipped_configs(recipe)
+    if name_or_path in shipped:
+        return shipped[name_or_path]
+    if Path(name_or_path).is_file():
+        return Path(name_or_path)
+    raise UserError(
+        f"There is no configuration {name_or_path!r}: give the path of a YAML file or one of {', '.join(shipped)}."
+    )
+
+
+def config_parser(recipe: str, config_class: type, description: str) -> ArgumentParser:
+    """The parser of a recipe: `--config NAME|PATH`, then any field of `config_class`."""
+    parser = ArgumentParser(prog=f"hfgpt {recipe}", description=description, exit_on_error=False)
+    names = ", ".join(shipped_configs(recipe))
+    parser.add_argument("--config", action="config", help=f"A YAML file, or the name of a shipped one: {names}.")
+    parser.add_class_arguments(config_class)
+    return parser
+
+
+def parse_config(recipe: str, config_class: type[ConfigT], description: str, arguments: Sequence[str]) -> ConfigT:
+    """Fill `config_class` from the command line; later arguments override earlier ones, and the YAML file.
+
+    Both `--max_steps 5` and `--max-steps=5` are understood.
+
+    Raises:
+        UserError: If an option is unknown, a value has the wrong type, or values do not go together.
+    """
+    parser = config_parser(recipe, config_class, description)
+    try:
+        namespace = parser.parse_args(_normalise(recipe, arguments))
+        config = config_class(**{name: value for name, value in vars(namespace).items() if name != "config"})
+    except ArgumentError as error:
+        message = " ".join(str(error).split())
+        raise UserError(f"{message} (hfgpt {recipe} --help lists the options)") from error
+    problems = config.problems()  # type: ignore[attr-defined]
+    if problems:
+        raise UserError(" ".join(problems))
+    return config
+
+
+def _normalise(recipe: str, arguments: Sequence[str]) -> list[str]:
+    """Write option names with underscores, and the shipped configuration's path in place of its name."""
+    result: list[str] = []
+    for argument in arguments:
+        if re.match(r"--[a-z]", argument):
+            name, equals, value = argument.partition("=")
+            name = "--" + name[2:].replace("-", "_")
+            if name == "--config" and equals:
+                value = str(find_config(recipe, value))
+            result.append(name + equals + value)
+        elif result and result[-1] == "--config":
+            result.append(str(find_config(recipe, argument)))
+        else:
+            result.append(argument)
+    return result

@@ -1,0 +1,146 @@
+"""From a source of text to blocks of tokens: the data side of pretraining, in the order in which it happens."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import datasets
+import numpy as np
+from accelerate import Accelerator
+from torch.utils.data import Dataset, IterableDataset
+from transformers import PreTrainedTokenizerFast
+
+from hfgpt.data import TextSplit, TokenBlocks, encode_documents, load_text, split_documents, stream_blocks, token_chunks
+from hfgpt.evaluation.ngram import ngram_baseline
+from hfgpt.tokenization import TextEncoder, load_tokenizer, train_tokenizer
+
+from .pretrain_config import PretrainConfig
+
+__all__ = ["Corpus", "prepare_corpus"]
+
+
+@dataclass
+class Corpus:
+    """Text made ready: what a language-modelling task trains on and is judged on."""
+
+    tokenizer: PreTrainedTokenizerFast
+    train: Dataset | IterableDataset
+    """Blocks of `input_ids` and `shift_labels`."""
+    validation: TokenBlocks
+    """The same from text that is not in `train`."""
+    tokens_per_byte: float
+    """Tokens of the validation text over its bytes of UTF-8."""
+    baseline_losses: dict[str, float]
+    """Nats per token of the n-gram models on the validation blocks, by name."""
+    description: list[str]
+    """What was read, split, cut and left out, a line each."""
+
+
+class _StreamedBlocks(IterableDataset):
+    """Blocks of a stream of documents, encoded as they come."""
+
+    def __init__(self, documents: datasets.IterableDataset, **arguments: Any) -> None:
+        self.documents, self.arguments = documents, arguments
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return stream_blocks(self.documents, **self.arguments)
+
+
+def prepare_corpus(config: PretrainConfig, accelerator: Accelerator) -> Corpus:
+    """Load, split, tokenise and cut the text; the first process does the work, the others read its cache.
+
+    Raises:
+        UserError: If the source, its columns, the tokenizer or the sizes are not as the configuration says.
+    """
+    # A tokenizer that cannot be loaded is better known before the text is read.
+    tokenizer = None if config.tokenizer_name == "train" else load_tokenizer(config.tokenizer_name)
+    with accelerator.main_process_first():
+        documents = load_text(
+            config.source,
+            split=config.source_split,
+            text_column=config.text_column,
+            streaming=config.streaming,
+            name=config.source_config,
+            revision=config.source_revision,
+        )
+        split = split_documents(
+            documents, validation_fraction=config.validation_fraction, seed=config.seed, by=config.split_by
+        )
+        if tokenizer is None:
+            tokenizer = train_tokenizer(
+                split.train["text"], config.tokenizer_vocab_size, model_max_length=config.block_size
+            )
+        return _cut_into_blocks(config, split, tokenizer)
+
+
+def _cut_into_blocks(config: PretrainConfig, split: TextSplit, tokenizer: PreTrainedTokenizerFast) -> Corpus:
+    encode = TextEncoder(tokenizer)
+    end_of_text_id = tokenizer.eos_token_id if config.document_separator == "end_of_text" else None
+    sizes = {"block_size": config.block_size, "stride": config.stride}
+
+    validation_text = split.validation
+    if isinstance(validation_text, datasets.IterableDataset):
+        validation_text = datasets.Dataset.from_list(list(islice(validation_text, config.max_validation_documents)))
+    validation_tokens = encode_documents(validation_text, encode, end_of_text_id=end_of_text_id)
+    validation = TokenBlocks(validation_tokens, **sizes)
+    described = [
+        f"source: {config.source}, split by {split.by}",
+        f"tokenizer: {len(tokenizer):,} ids, {_origin(config.tokenizer_name)}",
+        _describe("validation", len(validation_text), validation),
+    ]
+    baselines = {}
+    train: Dataset | IterableDataset
+    if isinstance(split.train, datasets.IterableDataset):
+        train = _StreamedBlocks(
+            split.train, encode_batch=encode, end_of_text_id=end_of_text_id, block_size=config.block_size
+        )
+    else:
+        train_tokens = encode_documents(split.train, encode, end_of_text_id=end_of_text_id)
+        train = TokenBlocks(train_tokens, **sizes)
+        described.insert(2, _describe("train", len(split.train), train))
+        baselines = _ngram_losses(config.ngram_baselines, train_tokens, validation_tokens, validation, len(tokenizer))
+    return Corpus(
+        tokenizer=tokenizer,
+        train=train,
+        validation=validation,
+        tokens_per_byte=validation.num_tokens / sum(validation_tokens["num_bytes"]),
+        baseline_losses=baselines,
+        description=described,
+    )
+
+
+def _describe(name: str, num_documents: int, blocks: TokenBlocks) -> str:
+    left_out = f", {blocks.num_tokens_left_out} tokens at the end left out" if blocks.num_tokens_left_out else ""
+    documents = f"{num_documents:,} document{'s' if num_documents != 1 else ''}"
+    return f"{name}: {documents}, {blocks.num_tokens:,} tokens in {len(blocks):,} blocks of {blocks.block_size}{left_out}"
+
+
+def _origin(tokenizer_name: str) -> str:
+    return "trained on the training text" if tokenizer_name == "train" else f"from {tokenizer_name}"
+
+
+def _ngram_name(order: int) -> str:
+    return {1: "unigram", 2: "bigram", 3: "trigram"}.get(order, f"{order}-gram")
+
+
+def _ngram_losses(
+    orders: list[int],
+    train_tokens: datasets.Dataset,
+    validation_tokens: datasets.Dataset,
+    validation: TokenBlocks,
+    vocab_size: int,
+) -> dict[str, float]:
+    """Losses of n-gram models on exactly the targets that the neural model is judged on."""
+    if not orders:
+        return {}
+    train_stream, validation_stream = (
+        np.concatenate(token_chunks(tokens)) for tokens in (train_tokens, validation_tokens)
+    )
+    positions = validation.target_positions()
+    return {
+        _ngram_name(order): ngram_baseline(
+            train_stream, validation_stream, order, vocab_size, target_positions=positions
+        )
+        for order in orders
+    }

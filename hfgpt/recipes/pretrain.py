@@ -1,0 +1,178 @@
+"""Pretraining: from text to a model that continues text (the book's chapter 5).
+
+    accelerate launch recipes/pretrain.py --config demo
+    hfgpt pretrain --config demo --learning_rate 1e-3
+"""
+
+import math
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from accelerate.utils import set_seed
+from huggingface_hub.errors import StrictDataclassError
+from torch import Tensor, nn
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+from hfgpt import HfGptConfig, HfGptForCausalLM
+from hfgpt.errors import UserError, exit_on_user_error
+from hfgpt.serving.loading import load_model
+from hfgpt.training.engine import start_accelerator, train
+from hfgpt.training.events import TrainingRun
+from hfgpt.training.reports import LossCurve, MetricsLog
+from hfgpt.training.task import Batch, Task
+
+from .configuration import parse_config
+from .console import ProgressBar, print_table
+from .corpus import Corpus, prepare_corpus
+from .pretrain_config import PretrainConfig
+from .run_folder import prepare_run_folder, save_final, write_results
+from .samples import SampleText
+
+__all__ = ["LanguageModeling", "main", "pretrain"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the recipe from the command line; a user's mistake ends it with one sentence and status 2."""
+    with exit_on_user_error():
+        config = parse_config("pretrain", PretrainConfig, __doc__ or "", sys.argv[1:] if arguments is None else arguments)
+        pretrain(config)
+
+
+def pretrain(config: PretrainConfig) -> TrainingRun:
+    """Train a language model as the configuration says and save it under `output_dir/final`.
+
+    Raises:
+        UserError: If source, tokenizer, model and sizes do not fit together; before any long work.
+    """
+    started = time.perf_counter()
+    accelerator = start_accelerator(config)
+    folder = prepare_run_folder(config, accelerator)
+    corpus = prepare_corpus(config, accelerator)
+    for line in corpus.description:
+        accelerator.print(line)
+    set_seed(config.seed)
+    model = build_model(config, corpus.tokenizer)
+    accelerator.print(f"model: {model.num_parameters():,} parameters on {accelerator.device}")
+
+    callbacks = [
+        MetricsLog(),
+        LossCurve(corpus.baseline_losses),
+        ProgressBar(),
+        SampleText(corpus.tokenizer, config.sample_prompts, config.sample_max_new_tokens, config.seed),
+    ]
+    run = train(LanguageModeling(corpus), model, config, accelerator, callbacks)
+    if accelerator.is_main_process:
+        final = save_final(folder, model, corpus.tokenizer, config)
+        seconds = time.perf_counter() - started
+        write_results(folder, results(run, corpus, seconds))
+        print_results(run, corpus, seconds)
+        print(f"model: {final}   loss curve: {folder / 'loss_curve.png'}   numbers: {folder / 'metrics.jsonl'}")
+        print(f'try it: hfgpt generate --model {final} --prompt "{config.sample_prompts[0]}"')
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return run
+
+
+class LanguageModeling(Task):
+    """Predict each next token of fixed-length blocks."""
+
+    unit = "tokens"
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.train_examples = corpus.train
+        self.validation_examples = corpus.validation
+        self.tokens_per_byte = corpus.tokens_per_byte
+
+    def collate(self, examples: Sequence[dict[str, Any]]) -> Batch:
+        """`(batch, block_size)` of input ids, and as many ids that follow them."""
+        return {name: torch.stack([example[name] for example in examples]) for name in ("input_ids", "shift_labels")}
+
+    def count_targets(self, batch: Batch) -> int:
+        """Every position has a next token."""
+        return batch["shift_labels"].numel()
+
+    def loss(self, model: nn.Module, batch: Batch, num_items_in_batch: Tensor) -> Tensor:
+        """Cross-entropy of the next token; a training step has no use for a cache."""
+        return super().loss(model, {**batch, "use_cache": False}, num_items_in_batch)
+
+    def metrics(self, loss: float, num_targets: int) -> dict[str, float]:
+        """Loss in nats per token; perplexity, its exponential; and bits per byte, which no tokenizer can flatter."""
+        return {
+            "loss": loss,
+            "perplexity": math.exp(min(loss, 700.0)),  # beyond, the exponential overflows
+            "bits_per_byte": bits_per_byte(loss, self.tokens_per_byte),
+        }
+
+
+def bits_per_byte(loss: float, tokens_per_byte: float) -> float:
+    """Nats per token as bits per byte of the text."""
+    return loss * tokens_per_byte / math.log(2)
+
+
+def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> HfGptForCausalLM:
+    """A new model with random weights, or the one to continue from.
+
+    Raises:
+        UserError: If the model cannot be built or loaded, or does not fit the tokenizer or the block size.
+    """
+    attention = {"attn_implementation": config.attn_implementation}
+    if config.init_from is not None:
+        model = load_model(config.init_from, dtype=torch.float32, **attention, **config.model)
+    else:
+        special_tokens = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": config.block_size}
+        try:
+            model = HfGptForCausalLM._from_config(HfGptConfig(**special_tokens | sizes | config.model), **attention)
+        except (ValueError, StrictDataclassError, ImportError) as error:
+            raise UserError(f"The model cannot be built: {' '.join(str(error).split())}") from error
+    if len(tokenizer) > model.config.vocab_size:
+        raise UserError(
+            f"The tokenizer has {len(tokenizer)} ids, but the model's vocabulary only {model.config.vocab_size}: "
+            "use the tokenizer that the model was trained with."
+        )
+    if config.block_size > model.config.max_position_embeddings:
+        raise UserError(
+            f"block_size ({config.block_size}) is greater than the model's max_position_embeddings "
+            f"({model.config.max_position_embeddings}): lower it."
+        )
+    model.generation_config = GenerationConfig(
+        do_sample=True,
+        temperature=0.8,
+        top_k=50,
+        max_new_tokens=min(256, model.config.max_position_embeddings // 2),
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return model
+
+
+def results(run: TrainingRun, corpus: Corpus, seconds: float) -> dict[str, Any]:
+    """What `results.json` holds."""
+    return {
+        "steps": run.step,
+        "parameters": run.model.num_parameters(),
+        "seconds": round(seconds, 1),
+        "validation_before": run.evaluations[0].metrics,
+        "validation_after": run.evaluations[-1].metrics,
+        "baseline_losses": corpus.baseline_losses,
+    }
+
+
+def print_results(run: TrainingRun, corpus: Corpus, seconds: float) -> None:
+    """The table at the end: this model before and after, beside the n-gram models."""
+    losses = {
+        "untrained": run.evaluations[0].metrics["loss"],
+        **corpus.baseline_losses,
+        f"GPT after {run.step} steps": run.evaluations[-1].metrics["loss"],
+    }
+    rows = [
+        [name, f"{loss:.3f}", f"{math.exp(loss):,.1f}", f"{bits_per_byte(loss, corpus.tokens_per_byte):.3f}"]
+        for name, loss in losses.items()
+    ]
+    print_table(
+        f"Validation after {seconds / 60:.1f} minutes", ["model", "loss (nats/token)", "perplexity", "bits/byte"], rows
+    )

@@ -1,0 +1,85 @@
+"""What a pretraining can be told."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hfgpt import HfGptConfig
+from hfgpt.training.config import TrainingConfig
+
+__all__ = ["PretrainConfig"]
+
+
+@dataclass(kw_only=True)
+class PretrainConfig(TrainingConfig):
+    """Pretraining on text: where the text comes from, how it is cut, which model learns it."""
+
+    source: str
+    """Text to learn: builtin:stories, a local file or folder (txt, jsonl, csv, tsv, parquet, gz), or a Hub id."""
+    source_config: str | None = None
+    """Configuration ("subset") of a Hub dataset."""
+    source_split: str = "train"
+    """Split of a Hub dataset."""
+    source_revision: str | None = None
+    """Branch, tag or commit of a Hub dataset."""
+    text_column: str | None = None
+    """Column that holds the text. Default: `text`, or the only column of strings."""
+    streaming: bool = False
+    """Read a Hub dataset as it comes, without downloading it whole; needs max_steps and a ready tokenizer."""
+    split_by: Literal["auto", "documents", "characters"] = "auto"
+    """What the validation split is made of: whole documents, or the last part of all characters (the book's way).
+    auto: documents if there are enough of them."""
+    validation_fraction: float = 0.1
+    """Share of the text that is kept for validation."""
+    max_validation_documents: int = 1000
+    """Documents taken for validation from a stream."""
+
+    tokenizer: str | None = None
+    """Folder or Hub id of a tokenizer, or `train`: a new byte-level BPE, trained on the training split.
+    Default: that of init_from, else `train`."""
+    tokenizer_vocab_size: int = 2048
+    """Ids of a newly trained tokenizer."""
+    block_size: int = 256
+    """Tokens in one example; at most the model's max_position_embeddings."""
+    stride: int | None = None
+    """Tokens from one example's start to the next one's. Default: block_size, so that none is learned twice."""
+    document_separator: Literal["end_of_text", "none"] = "end_of_text"
+    """What stands after each document in the packed stream of tokens."""
+
+    init_from: str | None = None
+    """Checkpoint to continue from, a folder or Hub id, GPT-2's included. Default: new random weights."""
+    model: dict[str, Any] = field(default_factory=dict)
+    """Fields of HfGptConfig that differ from GPT-2 small, e.g. --model.hidden_size 384. With init_from: fields that
+    change no shape, that is dropouts."""
+    attn_implementation: str | None = None
+    """Attention function: eager, sdpa, ... Default: transformers' choice."""
+
+    sample_prompts: list[str] = field(default_factory=lambda: [""])
+    """Prompts that are continued at each evaluation; the empty one asks for a new document."""
+    sample_max_new_tokens: int = 50
+    """Length of these continuations."""
+    ngram_baselines: list[int] = field(default_factory=list)
+    """Orders of n-gram models to compare with on the same split, e.g. [2, 5]."""
+
+    @property
+    def tokenizer_name(self) -> str:
+        """The tokenizer after defaults: a folder, a Hub id, or `train`."""
+        return self.tokenizer or self.init_from or "train"
+
+    def problems(self) -> list[str]:
+        """What cannot work, a sentence each."""
+        found = super().problems()
+        if not 0 < self.validation_fraction < 1:
+            found.append(f"validation_fraction must lie between 0 and 1, but is {self.validation_fraction}.")
+        for name in ("block_size", "stride", "sample_max_new_tokens", "max_validation_documents"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                found.append(f"{name} must be greater than zero, but is {getattr(self, name)}.")
+        if self.streaming and self.tokenizer_name == "train":
+            found.append("A stream cannot train a tokenizer: give --tokenizer a folder or Hub id.")
+        if self.streaming and self.ngram_baselines:
+            found.append("n-gram baselines need the whole text: leave them out with streaming.")
+        if any(order < 1 for order in self.ngram_baselines):
+            found.append("ngram_baselines are orders from 1 upwards.")
+        unknown = sorted(set(self.model) - set(HfGptConfig.__dataclass_fields__) - set(HfGptConfig.attribute_map))
+        if unknown:
+            found.append(f"model has no field {', '.join(unknown)}: see hfgpt.HfGptConfig.")
+        return found

@@ -1,0 +1,46 @@
+"""Text that the model writes as it learns: at each evaluation, from the same prompts and the same seed."""
+
+import json
+
+from transformers import PreTrainedTokenizerBase
+
+from hfgpt.serving.generation import continue_prompt
+from hfgpt.training.events import Callback, Evaluation, TrainingRun
+
+from .console import say
+
+__all__ = ["SampleText"]
+
+
+class SampleText(Callback):
+    """Continues each prompt, prints the text and appends it to `samples.jsonl`."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, prompts: list[str], max_new_tokens: int, seed: int) -> None:
+        self.tokenizer, self.prompts, self.max_new_tokens, self.seed = tokenizer, prompts, max_new_tokens, seed
+
+    def on_train_begin(self, run: TrainingRun) -> None:
+        if run.is_main_process:
+            (run.output_dir / "samples.jsonl").write_text("", encoding="utf-8")
+
+    def on_evaluation(self, run: TrainingRun, evaluation: Evaluation) -> None:
+        if run.is_main_process:
+            for prompt in self.prompts:
+                self._sample(run, prompt)
+
+    def _sample(self, run: TrainingRun, prompt: str) -> None:
+        was_training = run.model.training
+        run.model.eval()
+        (text,) = continue_prompt(
+            run.model,
+            self.tokenizer,
+            prompt,
+            max_new_tokens=self.max_new_tokens,
+            temperature=0.8,
+            top_k=50,
+            seed=self.seed,
+        )
+        run.model.train(was_training)
+        line = {"step": run.step, "prompt": prompt, "text": text}
+        with (run.output_dir / "samples.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        say(run, f"             sample: {prompt}{' '.join(text.split())}")

@@ -1,0 +1,86 @@
+"""What every training can be told: the fields that all recipes share."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["TrainingConfig"]
+
+
+@dataclass(kw_only=True)
+class TrainingConfig:
+    """How to train, whatever the task. Names are those of transformers' `TrainingArguments` where it has them."""
+
+    output_dir: str
+    """Folder of the run: configuration, metrics, pictures, and the finished model under `final/`."""
+    overwrite_output_dir: bool = False
+    """Whether a run that stands in output_dir may be replaced."""
+    seed: int = 42
+    """Seed of the initial weights, the dropout and the order of examples."""
+
+    max_steps: int | None = None
+    """Optimizer steps to take. Exactly one of max_steps and num_train_epochs must be given."""
+    num_train_epochs: float | None = None
+    """Passes over the training examples."""
+    global_batch_size: int = 32
+    """Examples in one optimizer step, over all devices: the run is the same on any number of them."""
+    micro_batch_size: int | None = None
+    """Examples that one device computes at once; gradients are accumulated up to global_batch_size.
+    Default: global_batch_size / number of processes, that is no accumulation."""
+
+    learning_rate: float = 6e-4
+    """Peak learning rate of AdamW."""
+    lr_scheduler_type: Literal["cosine", "linear", "constant"] = "cosine"
+    """Shape of the learning rate after the warm-up."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises linearly from zero."""
+    min_learning_rate: float = 0.0
+    """Learning rate at the last step of a cosine or linear schedule."""
+    weight_decay: float = 0.1
+    """Decoupled weight decay of the matrices; biases and norms never decay."""
+    adam_beta1: float = 0.9
+    """Decay of AdamW's mean of gradients."""
+    adam_beta2: float = 0.95
+    """Decay of AdamW's mean of squared gradients."""
+    adam_epsilon: float = 1e-8
+    """Added to AdamW's denominator."""
+    max_grad_norm: float | None = 1.0
+    """Gradients are scaled down to this norm where theirs is greater; null: never."""
+
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    """Number format of the matrix products; auto: bf16 on an accelerator that has it, else no (fp32)."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    torch_compile: bool = False
+    """Compile the training step: faster after a minute of compiling."""
+
+    logging_steps: int = 10
+    """Steps between two lines of metrics.jsonl."""
+    eval_steps: int | None = None
+    """Steps between two evaluations; there is always one before the first step and one after the last.
+    Default: those two only."""
+    max_eval_batches: int | None = None
+    """Evaluate on the first so many global batches of the validation split; null: on all of it."""
+    dataloader_num_workers: int = 0
+    """Processes that prepare batches ahead, for each device; 0: prepare them in the training process."""
+
+    def problems(self) -> list[str]:
+        """What cannot work, a sentence each, so that all of it is said at once."""
+        found = []
+        if (self.max_steps is None) == (self.num_train_epochs is None):
+            found.append("Give exactly one of max_steps and num_train_epochs, and set the other to null.")
+        positive = "max_steps num_train_epochs global_batch_size micro_batch_size learning_rate max_grad_norm"
+        for name in [*positive.split(), "logging_steps", "eval_steps", "max_eval_batches"]:
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                found.append(f"{name} must be greater than zero, but is {value}.")
+        for name in ("warmup_steps", "min_learning_rate", "weight_decay", "dataloader_num_workers"):
+            if getattr(self, name) < 0:
+                found.append(f"{name} must not be negative, but is {getattr(self, name)}.")
+        if self.min_learning_rate > self.learning_rate:
+            found.append(f"min_learning_rate ({self.min_learning_rate}) is above learning_rate ({self.learning_rate}).")
+        if self.micro_batch_size and self.global_batch_size % self.micro_batch_size != 0:
+            found.append(
+                f"global_batch_size ({self.global_batch_size}) must be a multiple of "
+                f"micro_batch_size ({self.micro_batch_size})."
+            )
+        return found

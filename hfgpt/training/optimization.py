@@ -1,0 +1,55 @@
+"""AdamW with decay for matrices only, and the learning rate as a function of the step (the book's appendix D)."""
+
+import math
+
+import torch
+from torch import nn
+
+from .config import TrainingConfig
+
+__all__ = ["build_optimizer", "learning_rate_at", "parameter_groups"]
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """Trainable parameters in two groups: matrices and embeddings decay; biases and norms do not.
+
+    Decay pulls a weight towards zero because large weights overfit; a bias or a norm's gain has no such reason, and
+    zero is no neutral value for a gain.
+    """
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [parameter for parameter in trainable if parameter.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [parameter for parameter in trainable if parameter.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW (Loshchilov & Hutter 2019) with one fused kernel for all parameters where the device has it."""
+    device = next(model.parameters()).device.type
+    return torch.optim.AdamW(
+        parameter_groups(model, config.weight_decay),
+        lr=config.learning_rate,
+        betas=(config.adam_beta1, config.adam_beta2),
+        eps=config.adam_epsilon,
+        fused=device in ("cpu", "cuda"),
+    )
+
+
+def learning_rate_at(step: int, num_steps: int, config: TrainingConfig) -> float:
+    """Learning rate of optimizer step `step`, counted from 0, of `num_steps`.
+
+    Linear from 0 over `warmup_steps` (reaching the peak at step `warmup_steps`), then a half cosine, a line or a
+    constant; cosine and line reach `min_learning_rate` at the last step.
+    """
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / (config.warmup_steps + 1)
+    last = max(num_steps - 1, 1)
+    progress = min((step - config.warmup_steps) / max(last - config.warmup_steps, 1), 1.0)
+    match config.lr_scheduler_type:
+        case "cosine":
+            height = (1 + math.cos(math.pi * progress)) / 2
+        case "linear":
+            height = 1 - progress
+        case "constant":
+            height = 1.0
+    return config.min_learning_rate + (config.learning_rate - config.min_learning_rate) * height
