@@ -54,7 +54,7 @@ def _gpt2_renamings_and_conversions() -> list[WeightRenaming | WeightConverter]:
 
 
 def register_gpt2_layout(model_type: str) -> None:
-    """Let `from_pretrained` of this model type read checkpoints in GPT-2's layout, prefixed by `transformer.` or not."""
+    """Let `from_pretrained` of this model type read GPT-2's layout, its names prefixed by `transformer.` or not."""
     mapping = [PrefixChange(prefix_to_remove="transformer"), *_gpt2_renamings_and_conversions()]
     register_checkpoint_conversion_mapping(model_type, mapping, overwrite=True)
 
@@ -109,10 +109,11 @@ def gpt2_state_dict(model: PreTrainedModel) -> dict[str, Tensor]:
             weight = state_dict[name]
             state_dict[name.replace(".weight", ".bias")] = torch.zeros(len(weight), dtype=weight.dtype)
     used_for_loading = getattr(model, "_weight_conversions", None)
-    model._weight_conversions = _gpt2_renamings_and_conversions()  # what revert_weight_conversion reverts
     try:
+        # What revert_weight_conversion reverts.
+        model._weight_conversions = _gpt2_renamings_and_conversions()  # type: ignore[assignment]
         renamed = revert_weight_conversion(model, state_dict)
     finally:
-        model._weight_conversions = used_for_loading
+        model._weight_conversions = used_for_loading  # type: ignore[assignment]
     heads = ("lm_head.", "score.")
     return {name if name.startswith(heads) else f"transformer.{name}": weight for name, weight in renamed.items()}

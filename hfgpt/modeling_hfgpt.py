@@ -136,7 +136,7 @@ class HfGptAttention(nn.Module):
         self.k_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=config.qkv_bias)
         self.v_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=config.qkv_bias)
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.o_proj.writes_to_residual = True  # see _init_weights
+        self.o_proj.writes_to_residual = True  # type: ignore[assignment]  # see _init_weights
 
     def forward(
         self,
@@ -185,10 +185,11 @@ class HfGptMLP(nn.Module):
 
     def __init__(self, config: HfGptConfig) -> None:
         super().__init__()
+        assert config.intermediate_size is not None  # derived in the configuration's __post_init__
         self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
         self.activation = ACTIVATIONS[config.hidden_act]
         self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
-        self.fc2.writes_to_residual = True  # see _init_weights
+        self.fc2.writes_to_residual = True  # type: ignore[assignment]  # see _init_weights
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         return self.fc2(self.activation(self.fc1(hidden_states)))
@@ -245,8 +246,8 @@ class HfGptPreTrainedModel(PreTrainedModel):
         r"""GPT-2's initialisation (Radford et al. 2019, section 2.3).
 
         Weights are drawn from $N(0, \sigma^2)$ and biases are zero. The 2 x layers projections that write to the
-        residual stream get $\sigma / \sqrt{2 \cdot \mathrm{layers}}$, so that the stream's variance at the last layer does not
-        grow with depth.
+        residual stream get $\sigma / \sqrt{2 \cdot \mathrm{layers}}$, so that the stream's variance at the last layer
+        does not grow with depth.
         """
         if isinstance(module, nn.Linear | nn.Embedding):
             std = self.config.initializer_range
@@ -315,9 +316,10 @@ class HfGptModel(HfGptPreTrainedModel):
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give exactly one of input_ids and inputs_embeds.")
-        if inputs_embeds is None:
+        if input_ids is not None:
             self._check_token_ids(input_ids)
             inputs_embeds = self.embed_tokens(input_ids)
+        assert inputs_embeds is not None
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
         if position_ids is None:
@@ -392,7 +394,7 @@ def causal_lm_loss(
 ) -> Tensor:
     r"""Cross-entropy of the next token (section 5.1), in nats.
 
-    $$ L = -\frac{1}{N} \sum_{t:\, y_{t+1} \neq -100} \log p(y_{t+1} \mid x_{\le t}), \qquad p = \mathrm{softmax}(z_t) $$
+    $$ L = -\frac{1}{N} \sum_{t:\, y_{t+1} \neq -100} \log p(y_{t+1} \mid x_{\le t}), \quad p = \mathrm{softmax}(z_t) $$
 
     Args:
         logits: z, `(batch, tokens, vocabulary)`.
@@ -507,6 +509,7 @@ class HfGptForSequenceClassification(HfGptPreTrainedModel):
     def __init__(self, config: HfGptConfig) -> None:
         super().__init__(config)
         self.model = HfGptModel(config)
+        assert config.num_labels is not None  # 2 by default
         self.score = nn.Linear(config.hidden_size, config.num_labels, bias=False)
         self.post_init()
 

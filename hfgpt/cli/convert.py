@@ -51,9 +51,11 @@ def run(source: str, destination: Path, *, to: Literal["gpt2", "hfgpt"], head: H
             except ValueError as error:
                 raise UserError(str(error)) from error
         copied = _copy_tokenizer(Path(source), folder)
-    added = " Zero biases were added to q, k and v, which GPT-2's layout always has." if (
-        to == "gpt2" and not model.config.qkv_bias
-    ) else ""
+    added = (
+        " Zero biases were added to q, k and v, which GPT-2's layout always has."
+        if (to == "gpt2" and not model.config.qkv_bias)
+        else ""
+    )
     print(f"{source}: {model.num_parameters():,} parameters ({head}) written to {destination} in {to}'s layout.{added}")
     if not copied:
         print("No tokenizer stands beside the source, so none was copied.")

@@ -1,13 +1,10 @@
 """`hfgpt generate`: a prompt in, continuations out."""
 
 import json
-import sys
-from pathlib import Path
 
 import torch
 from transformers import TextStreamer
 
-from hfgpt.errors import UserError
 from hfgpt.serving.generation import continue_prompt
 from hfgpt.serving.loading import load_model
 from hfgpt.tokenization import load_tokenizer
@@ -33,11 +30,11 @@ def run(
     Raises:
         UserError: If model or tokenizer cannot be loaded, or prompt and answer do not fit into the context.
     """
-    model = load_model(model_name).eval()
-    model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
+    model = load_model(model_name, device_map="cuda" if torch.cuda.is_available() else "cpu")
     encoder = load_tokenizer(tokenizer or model_name)
     if max_new_tokens is None:
-        room = model.config.max_position_embeddings - max(1, len(encoder(prompt, add_special_tokens=False)["input_ids"]))
+        num_tokens = max(1, len(encoder(prompt, add_special_tokens=False)["input_ids"]))
+        room = model.config.max_position_embeddings - num_tokens
         max_new_tokens = max(1, min(DEFAULT_NEW_TOKENS, room))
     streams = not as_json
     continuations = continue_prompt(

@@ -128,6 +128,10 @@ def _load_local(
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None
         raise
+    except ValueError:
+        # `datasets` can write a data set without rows, but not read it.
+        _require_documents(next(read_documents(files_and_columns), None) is not None, str(path))
+        raise
 
 
 def _list_files(path: Path) -> list[Path]:

@@ -77,13 +77,12 @@ def prepare_corpus(config: PretrainConfig, accelerator: Accelerator) -> Corpus:
 def _cut_into_blocks(config: PretrainConfig, split: TextSplit, tokenizer: PreTrainedTokenizerFast) -> Corpus:
     encode = TextEncoder(tokenizer)
     end_of_text_id = tokenizer.eos_token_id if config.document_separator == "end_of_text" else None
-    sizes = {"block_size": config.block_size, "stride": config.stride}
 
     validation_text = split.validation
     if isinstance(validation_text, datasets.IterableDataset):
         validation_text = datasets.Dataset.from_list(list(islice(validation_text, config.max_validation_documents)))
     validation_tokens = encode_documents(validation_text, encode, end_of_text_id=end_of_text_id)
-    validation = TokenBlocks(validation_tokens, **sizes)
+    validation = TokenBlocks(validation_tokens, block_size=config.block_size, stride=config.stride)
     described = [
         f"source: {config.source}, split by {split.by}",
         f"tokenizer: {len(tokenizer):,} ids, {_origin(config.tokenizer_name)}",
@@ -97,7 +96,7 @@ def _cut_into_blocks(config: PretrainConfig, split: TextSplit, tokenizer: PreTra
         )
     else:
         train_tokens = encode_documents(split.train, encode, end_of_text_id=end_of_text_id)
-        train = TokenBlocks(train_tokens, **sizes)
+        train = TokenBlocks(train_tokens, block_size=config.block_size, stride=config.stride)
         described.insert(2, _describe("train", len(split.train), train))
         baselines = _ngram_losses(config.ngram_baselines, train_tokens, validation_tokens, validation, len(tokenizer))
     return Corpus(
@@ -112,8 +111,10 @@ def _cut_into_blocks(config: PretrainConfig, split: TextSplit, tokenizer: PreTra
 
 def _describe(name: str, num_documents: int, blocks: TokenBlocks) -> str:
     left_out = f", {blocks.num_tokens_left_out} tokens at the end left out" if blocks.num_tokens_left_out else ""
-    documents = f"{num_documents:,} document{'s' if num_documents != 1 else ''}"
-    return f"{name}: {documents}, {blocks.num_tokens:,} tokens in {len(blocks):,} blocks of {blocks.block_size}{left_out}"
+    return (
+        f"{name}: {num_documents:,} document{'s' if num_documents != 1 else ''}, {blocks.num_tokens:,} tokens in "
+        f"{len(blocks):,} blocks of {blocks.block_size}{left_out}"
+    )
 
 
 def _origin(tokenizer_name: str) -> str:

@@ -1,7 +1,7 @@
 """Pretraining: from text to a model that continues text (the book's chapter 5).
 
-    accelerate launch recipes/pretrain.py --config demo
-    hfgpt pretrain --config demo --learning_rate 1e-3
+accelerate launch recipes/pretrain.py --config demo
+hfgpt pretrain --config demo --learning_rate 1e-3
 """
 
 import math
@@ -16,7 +16,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from hfgpt import HfGptConfig, HfGptForCausalLM
+from hfgpt import HfGptConfig, HfGptForCausalLM, HfGptPreTrainedModel
 from hfgpt.errors import UserError, exit_on_user_error
 from hfgpt.serving.loading import load_model
 from hfgpt.training.engine import start_accelerator, train
@@ -37,8 +37,8 @@ __all__ = ["LanguageModeling", "main", "pretrain"]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the recipe from the command line; a user's mistake ends it with one sentence and status 2."""
     with exit_on_user_error():
-        config = parse_config("pretrain", PretrainConfig, __doc__ or "", sys.argv[1:] if arguments is None else arguments)
-        pretrain(config)
+        arguments = sys.argv[1:] if arguments is None else arguments
+        pretrain(parse_config("pretrain", PretrainConfig, __doc__ or "", arguments))
 
 
 def pretrain(config: PretrainConfig) -> TrainingRun:
@@ -96,7 +96,7 @@ class LanguageModeling(Task):
 
     def loss(self, model: nn.Module, batch: Batch, num_items_in_batch: Tensor) -> Tensor:
         """Cross-entropy of the next token; a training step has no use for a cache."""
-        return super().loss(model, {**batch, "use_cache": False}, num_items_in_batch)
+        return model(**batch, use_cache=False, num_items_in_batch=num_items_in_batch).loss
 
     def metrics(self, loss: float, num_targets: int) -> dict[str, float]:
         """Loss in nats per token; perplexity, its exponential; and bits per byte, which no tokenizer can flatter."""
@@ -112,20 +112,21 @@ def bits_per_byte(loss: float, tokens_per_byte: float) -> float:
     return loss * tokens_per_byte / math.log(2)
 
 
-def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> HfGptForCausalLM:
+def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> HfGptPreTrainedModel:
     """A new model with random weights, or the one to continue from.
 
     Raises:
         UserError: If the model cannot be built or loaded, or does not fit the tokenizer or the block size.
     """
-    attention = {"attn_implementation": config.attn_implementation}
+    model: HfGptPreTrainedModel
+    options: dict[str, Any] = {"attn_implementation": config.attn_implementation, "dtype": torch.float32}
     if config.init_from is not None:
-        model = load_model(config.init_from, dtype=torch.float32, **attention, **config.model)
+        model = load_model(config.init_from, **options, **config.model)
     else:
         special_tokens = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
         sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": config.block_size}
         try:
-            model = HfGptForCausalLM._from_config(HfGptConfig(**special_tokens | sizes | config.model), **attention)
+            model = HfGptForCausalLM._from_config(HfGptConfig(**special_tokens | sizes | config.model), **options)
         except (ValueError, StrictDataclassError, ImportError) as error:
             raise UserError(f"The model cannot be built: {' '.join(str(error).split())}") from error
     if len(tokenizer) > model.config.vocab_size:
@@ -154,7 +155,7 @@ def results(run: TrainingRun, corpus: Corpus, seconds: float) -> dict[str, Any]:
     """What `results.json` holds."""
     return {
         "steps": run.step,
-        "parameters": run.model.num_parameters(),
+        "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
         "seconds": round(seconds, 1),
         "validation_before": run.evaluations[0].metrics,
         "validation_after": run.evaluations[-1].metrics,

@@ -1,16 +1,15 @@
 """The folder of a run: what stands in it, and that nothing half-written does.
 
-    config.yaml       every field of the run's configuration
-    metrics.jsonl     a line each log step and each evaluation
-    samples.jsonl     text written at each evaluation
-    loss_curve.png    the picture of metrics.jsonl
-    results.json      last evaluation, baselines, sizes, time
-    final/            weights, code, tokenizer, generation defaults and the configuration: opens with from_pretrained
+config.yaml       every field of the run's configuration
+metrics.jsonl     a line each log step and each evaluation
+samples.jsonl     text written at each evaluation
+loss_curve.png    the picture of metrics.jsonl
+results.json      last evaluation, baselines, sizes, time
+final/            weights, code, tokenizer, generation defaults and the configuration: opens with from_pretrained
 """
 
 import dataclasses
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -57,7 +56,9 @@ def write_config(config: TrainingConfig, path: Path) -> None:
     path.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-def save_final(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: TrainingConfig) -> Path:
+def save_final(
+    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: TrainingConfig
+) -> Path:
     """Write `final/` under another name and rename it when it is whole, so that a failure leaves the old one."""
     final, unfinished, replaced = folder / FINAL, folder / f".{FINAL}.unfinished", folder / f".{FINAL}.replaced"
     for leftover in (unfinished, replaced):
@@ -66,8 +67,8 @@ def save_final(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokeni
     tokenizer.save_pretrained(unfinished)
     write_config(config, unfinished / "run_config.yaml")
     if final.exists():
-        os.replace(final, replaced)
-    os.replace(unfinished, final)
+        final.replace(replaced)
+    unfinished.replace(final)
     shutil.rmtree(replaced, ignore_errors=True)
     return final
 

@@ -31,7 +31,7 @@ class SampleText(Callback):
         was_training = run.model.training
         run.model.eval()
         (text,) = continue_prompt(
-            run.model,
+            run.model,  # type: ignore[arg-type]
             self.tokenizer,
             prompt,
             max_new_tokens=self.max_new_tokens,

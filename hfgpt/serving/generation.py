@@ -65,11 +65,11 @@ def continue_prompt(
         devices = [model.device] if model.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             torch.seed() if seed is None else torch.manual_seed(seed + index)
-            output = model.generate(
+            output = model.generate(  # type: ignore[operator]
                 input_ids,
                 attention_mask=torch.ones_like(input_ids),
                 max_new_tokens=max_new_tokens,
                 streamer=streamer,
                 **({"do_sample": True, **drawing} if temperature > 0 else {"do_sample": False}),
             )
-        yield tokenizer.decode(output[0, input_ids.shape[1] :], skip_special_tokens=True)
+        yield str(tokenizer.decode(output[0, input_ids.shape[1] :], skip_special_tokens=True))

@@ -2,19 +2,19 @@
 
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from safetensors import SafetensorError
 
-from hfgpt import HfGptForCausalLM, HfGptPreTrainedModel
+from hfgpt import HfGptConfig, HfGptForCausalLM, HfGptPreTrainedModel
 from hfgpt.errors import UserError
 
 __all__ = ["load_model"]
 
-ModelT = TypeVar("ModelT", bound=HfGptPreTrainedModel)
 
-
-def load_model(name_or_path: str | Path, model_class: type[ModelT] = HfGptForCausalLM, **kwargs: Any) -> ModelT:
+def load_model(
+    name_or_path: str | Path, model_class: type[HfGptPreTrainedModel] = HfGptForCausalLM, **kwargs: Any
+) -> HfGptPreTrainedModel:
     """A model from a folder or the Hub, in hfgpt's layout or GPT-2's.
 
     Args:
@@ -34,17 +34,18 @@ def load_model(name_or_path: str | Path, model_class: type[ModelT] = HfGptForCau
         raise UserError(f"There is no folder {name_or_path}: give the folder of a saved model or a Hub id.")
     source = str(folder) if folder.is_dir() else str(name_or_path)
     try:
-        model_type = model_class.config_class.get_config_dict(source)[0].get("model_type")
-        if model_type != model_class.config_class.model_type:
+        model_type = HfGptConfig.get_config_dict(source)[0].get("model_type")
+        if model_type != HfGptConfig.model_type:
             raise UserError(
                 f"{name_or_path} holds a model of type {model_type!r}; hfgpt computes its own and GPT-2's: "
                 "load it with transformers' Auto classes instead."
             )
-        model, info = model_class.from_pretrained(source, output_loading_info=True, **kwargs)
+        loaded: Any = model_class.from_pretrained(source, output_loading_info=True, **kwargs)
     except UserError:
         raise
     except (OSError, ValueError, SafetensorError, json.JSONDecodeError) as error:
         raise UserError(f"{name_or_path} cannot be loaded as a model: {_one_line(error)}") from error
+    model, info = loaded
     _refuse_missing_weights(name_or_path, info)
     return model
 
@@ -54,8 +55,8 @@ def _refuse_missing_weights(name_or_path: str | Path, info: dict[str, Any]) -> N
     missing = sorted(name for name in info["missing_keys"] if not name.startswith("score."))
     if missing:
         raise UserError(
-            f"{name_or_path} lacks {len(missing)} of the model's weights ({', '.join(missing[:3])}, ...): it is damaged "
-            "or of another architecture."
+            f"{name_or_path} lacks {len(missing)} of the model's weights ({', '.join(missing[:3])}, ...): "
+            "it is damaged or of another architecture."
         )
 
 

@@ -47,7 +47,7 @@ def train(
     """
     num_steps = num_training_steps(task.train_examples, config)
     if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
+        model.gradient_checkpointing_enable()  # type: ignore[operator]
     model.to(accelerator.device)
     optimizer = build_optimizer(model, config)
     compiled = torch.compile(model) if config.torch_compile else model

@@ -45,11 +45,6 @@ def learning_rate_at(step: int, num_steps: int, config: TrainingConfig) -> float
         return config.learning_rate * (step + 1) / (config.warmup_steps + 1)
     last = max(num_steps - 1, 1)
     progress = min((step - config.warmup_steps) / max(last - config.warmup_steps, 1), 1.0)
-    match config.lr_scheduler_type:
-        case "cosine":
-            height = (1 + math.cos(math.pi * progress)) / 2
-        case "linear":
-            height = 1 - progress
-        case "constant":
-            height = 1.0
+    heights = {"cosine": (1 + math.cos(math.pi * progress)) / 2, "linear": 1 - progress, "constant": 1.0}
+    height = heights[config.lr_scheduler_type]
     return config.min_learning_rate + (config.learning_rate - config.min_learning_rate) * height

@@ -54,7 +54,9 @@ def test_sentences_begin_with_a_capital(stories):
 
 
 def test_a_count_agrees_with_its_noun(stories):
-    assert not [story for story in stories if re.search(r"\b[Oo]ne (apples|pears|plums|eggs|nuts|cakes|coins)\b", story)]
+    assert not [
+        story for story in stories if re.search(r"\b[Oo]ne (apples|pears|plums|eggs|nuts|cakes|coins)\b", story)
+    ]
 
 
 def test_every_coloured_thing_keeps_its_colour_through_the_story(stories):

@@ -65,7 +65,9 @@ def test_probabilities_of_all_next_tokens_sum_to_one(tokens, order, held_out_fra
     model = NgramModel.fit(tokens, order, vocab_size, held_out_fraction=held_out_fraction)
     contexts = [[0], [3, 4], [8, 8, 8], tokens[:3].tolist(), tokens[50:54].tolist(), tokens[-3:].tolist()]
     for context in contexts:
-        logs = [model.log_probabilities(np.array([*context, w]), np.array([len(context)]))[0] for w in range(vocab_size)]
+        logs = [
+            model.log_probabilities(np.array([*context, w]), np.array([len(context)]))[0] for w in range(vocab_size)
+        ]
         assert sum(math.exp(value) for value in logs) == pytest.approx(1.0, abs=1e-12)
 
 
@@ -99,7 +101,9 @@ def test_target_positions_choose_what_is_scored_and_keep_the_context(tokens):
     model = NgramModel.fit(tokens, 3, 7)
     every = model.log_probabilities(tokens)
     np.testing.assert_array_equal(model.log_probabilities(tokens, np.array([5, 9])), every[[4, 8]])
-    assert ngram_baseline(tokens, tokens, 3, 7, target_positions=np.array([5, 9])) == pytest.approx(-every[[4, 8]].mean())
+    assert ngram_baseline(tokens, tokens, 3, 7, target_positions=np.array([5, 9])) == pytest.approx(
+        -every[[4, 8]].mean()
+    )
 
 
 def test_the_first_token_of_a_stream_has_the_probability_of_its_unigram(tokens):
