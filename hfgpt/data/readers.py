@@ -5,7 +5,7 @@ return and line feed into a line feed, its `json` loader makes dates of strings 
 lone surrogate, and its `csv` loader makes missing values of the words NA and null. So the files are read here as they
 are, and `sources.py` gives the generator to `datasets` for everything else: Arrow, caching, streaming, shards.
 
-Lone surrogates (half of a surrogate pair, as in JSON's `"\\ud83d"`) are no valid Unicode and cannot be stored as UTF-8;
+Lone surrogates (half of a pair, as JSON's escapes can write it) are no valid Unicode and cannot be stored as UTF-8;
 they become U+FFFD and are counted.
 """
 

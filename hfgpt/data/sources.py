@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import pyarrow as pa
+import numpy as np
 import pyarrow.compute as pc
 from datasets.fingerprint import Hasher
+from numpy.typing import NDArray
 
 from hfgpt.data.readers import READABLE_SUFFIXES, choose_text_column, file_kind, read_documents, text_column_of
 from hfgpt.data.stories import generate_stories
@@ -196,25 +197,22 @@ def _is_string(feature: Any) -> bool:
 def _clean(dataset: datasets.Dataset, source: str) -> datasets.Dataset:
     """Report the lone surrogates, drop the documents without text, and leave the column `text` alone."""
     if "lone_surrogates" in dataset.column_names:
-        _warn_of_lone_surrogates(sum(dataset.with_format("arrow")["lone_surrogates"][:].to_pylist()), source)
+        _warn_of_lone_surrogates(pc.sum(dataset.data.column("lone_surrogates")).as_py() or 0, source)
         dataset = dataset.select_columns(["text"])
-    kept: list[int] = []
-    for start, table in _arrow_batches(dataset):
-        has_text = pc.fill_null(pc.greater(pc.binary_length(pc.utf8_trim_whitespace(table["text"])), 0), False)
-        kept.extend(start + row for row, keep in enumerate(has_text.to_pylist()) if keep)
-    _require_documents(bool(kept), source)
-    if len(kept) < len(dataset):
-        logger.warning(
-            "%s: dropped %d of %d documents, which have no text", source, len(dataset) - len(kept), len(dataset)
-        )
-        dataset = dataset.select(kept)
-    return dataset.cast(TEXT_FEATURES) if dataset.features != TEXT_FEATURES else dataset
+    has_text = np.concatenate([np.empty(0, dtype=bool), *_rows_with_text(dataset)])
+    num_dropped = int(len(has_text) - has_text.sum())
+    _require_documents(num_dropped < len(has_text), source)
+    if num_dropped:
+        logger.warning("%s: dropped %d of %d documents, which have no text", source, num_dropped, len(has_text))
+        dataset = dataset.select(np.flatnonzero(has_text))
+    return dataset
 
 
-def _arrow_batches(dataset: datasets.Dataset, rows: int = 1000) -> Iterator[tuple[int, pa.Table]]:
-    formatted = dataset.with_format("arrow")
-    for start in range(0, len(dataset), rows):
-        yield start, formatted[start : start + rows]
+def _rows_with_text(dataset: datasets.Dataset, rows_per_batch: int = 1000) -> Iterator[NDArray[np.bool_]]:
+    """Whether each row has a text that is more than white space, batch by batch."""
+    for table in dataset.with_format("arrow").iter(batch_size=rows_per_batch):
+        lengths = pc.binary_length(pc.utf8_trim_whitespace(table["text"]))
+        yield pc.fill_null(pc.greater(lengths, 0), False).to_numpy()
 
 
 def _clean_stream(stream: datasets.IterableDataset, source: str) -> datasets.IterableDataset:

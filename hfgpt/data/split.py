@@ -112,15 +112,15 @@ def _split_by_characters(dataset: datasets.Dataset, validation_fraction: float) 
         row += 1
     text = dataset[row]["text"]
     head, tail = text[: cut - before], text[cut - before :]
-    train = _join(dataset.select(range(row)), _one_document(head, dataset))
-    validation = _join(_one_document(tail, dataset), dataset.select(range(row + 1, len(dataset))))
+    train = _join(dataset, range(row), [head] if head else [], range(0))
+    validation = _join(dataset, range(0), [tail], range(row + 1, len(dataset)))
     return TextSplit(train=train, validation=validation, by="characters")
 
 
-def _one_document(text: str, like: datasets.Dataset) -> datasets.Dataset:
-    """A data set of one document; of none for the empty text, when the cut falls between two documents."""
-    return datasets.Dataset.from_dict({"text": [text] if text else []}, features=like.features)
-
-
-def _join(*parts: datasets.Dataset) -> datasets.Dataset:
-    return datasets.concatenate_datasets([part for part in parts if len(part)])
+def _join(dataset: datasets.Dataset, before: range, part_of_document: list[str], after: range) -> datasets.Dataset:
+    """The documents `before`, part of one (or none), and the documents `after`, in this order."""
+    part = datasets.Dataset.from_dict({"text": part_of_document}, features=dataset.features)
+    # An empty range at the end of a data set cannot be selected from it.
+    whole = [dataset.select(rows) if len(rows) else None for rows in (before, after)]
+    pieces = [whole[0], part if len(part) else None, whole[1]]
+    return datasets.concatenate_datasets([piece for piece in pieces if piece is not None])

@@ -208,7 +208,7 @@ def _draw_numbers(chance: _Chance) -> dict[str, str]:
 
 
 def _with_article(phrase: str) -> str:
-    """ "a" or "an" before `phrase`; none of the grammar's words is an exception to the rule of the first letter."""
+    """Put "a" or "an" before `phrase`; none of the grammar's words is an exception to the rule of the first letter."""
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
