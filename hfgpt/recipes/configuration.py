@@ -53,9 +53,9 @@ def config_parser(recipe: str, config_class: type, description: str) -> Argument
 
 
 def parse_config(recipe: str, config_class: type[ConfigT], description: str, arguments: Sequence[str]) -> ConfigT:
-    """Fill `config_class` from the command line; later arguments override earlier ones, and the YAML file.
+    """Fill `config_class` from the YAML file, then from the other options, wherever `--config` stands among them.
 
-    Both `--max_steps 5` and `--max-steps=5` are understood.
+    Both `--max_steps 5` and `--max-steps=5` are understood; of two options of one name the later one counts.
 
     Raises:
         UserError: If an option is unknown, a value has the wrong type, or values do not go together.
@@ -67,6 +67,8 @@ def parse_config(recipe: str, config_class: type[ConfigT], description: str, arg
     except ArgumentError as error:
         message = " ".join(str(error).split())
         raise UserError(f"{message} (hfgpt {recipe} --help lists the options)") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"The YAML file given by --config cannot be read: {error}.") from error
     problems = config.problems()  # type: ignore[attr-defined]
     if problems:
         raise UserError(" ".join(problems))
@@ -74,17 +76,22 @@ def parse_config(recipe: str, config_class: type[ConfigT], description: str, arg
 
 
 def _normalise(recipe: str, arguments: Sequence[str]) -> list[str]:
-    """Write option names with underscores, and the shipped configuration's path in place of its name."""
-    result: list[str] = []
-    for argument in arguments:
-        if re.match(r"--[a-z]", argument):
-            name, equals, value = argument.partition("=")
-            name = "--" + name[2:].replace("-", "_")
-            if name == "--config" and equals:
-                value = str(find_config(recipe, value))
-            result.append(name + equals + value)
-        elif result and result[-1] == "--config":
-            result.append(str(find_config(recipe, argument)))
+    """Options with underscores in their names, after `--config` with the file's path in place of a shipped name.
+
+    jsonargparse reads from left to right: a `--config` that stood last would undo every option before it.
+    """
+    configs: list[str] = []
+    options: list[str] = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        name, equals, value = argument.partition("=")
+        if not re.match(r"--[a-z]", name):
+            options.append(argument)
+            continue
+        name = "--" + name[2:].replace("-", "_")
+        if name == "--config":
+            given = value if equals else next(remaining, None)
+            configs += ["--config"] if given is None else ["--config", str(find_config(recipe, given))]
         else:
-            result.append(argument)
-    return result
+            options.append(name + equals + value)
+    return configs + options
