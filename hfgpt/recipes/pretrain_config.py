@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hfgpt import HfGptConfig
+from hfgpt.tokenization import END_OF_TEXT
 from hfgpt.training.config import TrainingConfig
 
 __all__ = ["PretrainConfig"]
@@ -73,13 +74,38 @@ class PretrainConfig(TrainingConfig):
         for name in ("block_size", "stride", "sample_max_new_tokens", "max_validation_documents"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 found.append(f"{name} must be greater than zero, but is {getattr(self, name)}.")
+        if self.tokenizer_name == "train" and self.tokenizer_vocab_size < 257:
+            found.append(
+                f"tokenizer_vocab_size must be at least 257 (256 bytes and {END_OF_TEXT}), "
+                f"but is {self.tokenizer_vocab_size}."
+            )
+        if self.streaming and self.max_steps is None:
+            found.append("A stream has no known length: give max_steps in place of num_train_epochs.")
+        if self.streaming and self.stride is not None:
+            found.append("A stream is cut into blocks without overlap: leave stride out with streaming.")
+        if self.streaming and self.split_by == "characters":
+            found.append("A stream cannot be split by characters, for its length is not known: split_by documents.")
         if self.streaming and self.tokenizer_name == "train":
             found.append("A stream cannot train a tokenizer: give --tokenizer a folder or Hub id.")
         if self.streaming and self.ngram_baselines:
             found.append("n-gram baselines need the whole text: leave them out with streaming.")
         if any(order < 1 for order in self.ngram_baselines):
             found.append("ngram_baselines are orders from 1 upwards.")
+        return found + self._model_problems()
+
+    def _model_problems(self) -> list[str]:
+        found = []
         unknown = sorted(set(self.model) - set(HfGptConfig.__dataclass_fields__) - set(HfGptConfig.attribute_map))
         if unknown:
             found.append(f"model has no field {', '.join(unknown)}: see hfgpt.HfGptConfig.")
+        for alias, name in HfGptConfig.attribute_map.items():
+            if alias in self.model and name in self.model:
+                found.append(f"model gives {name} twice, also as {alias}: leave one of them out.")
+        context_given = self.init_from or {"max_position_embeddings", "n_positions", "n_ctx"} & set(self.model)
+        if not context_given and self.sample_max_new_tokens >= self.block_size:
+            # The new model's context is one block, and prompt and answer must fit into it together.
+            found.append(
+                f"sample_max_new_tokens ({self.sample_max_new_tokens}) must be less than block_size "
+                f"({self.block_size}), which the prompt must fit into, too: lower it."
+            )
         return found

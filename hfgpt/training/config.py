@@ -1,5 +1,6 @@
 """What every training can be told: the fields that all recipes share."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +16,7 @@ class TrainingConfig:
     overwrite_output_dir: bool = False
     """Whether a run that stands in output_dir may be replaced."""
     seed: int = 42
-    """Seed of the initial weights, the dropout and the order of examples."""
+    """Seed of the initial weights, the dropout and the order of examples, from 0 to 2^32 - 1."""
 
     max_steps: int | None = None
     """Optimizer steps to take. Exactly one of max_steps and num_train_epochs must be given."""
@@ -66,16 +67,24 @@ class TrainingConfig:
     def problems(self) -> list[str]:
         """What cannot work, a sentence each, so that all of it is said at once."""
         found = []
+        for name, value in vars(self).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                found.append(f"{name} must be a finite number, but is {value}.")
         if (self.max_steps is None) == (self.num_train_epochs is None):
             found.append("Give exactly one of max_steps and num_train_epochs, and set the other to null.")
-        positive = "max_steps num_train_epochs global_batch_size micro_batch_size learning_rate max_grad_norm"
-        for name in [*positive.split(), "logging_steps", "eval_steps", "max_eval_batches"]:
+        positive = "max_steps num_train_epochs global_batch_size micro_batch_size learning_rate adam_epsilon"
+        for name in [*positive.split(), "max_grad_norm", "logging_steps", "eval_steps", "max_eval_batches"]:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 found.append(f"{name} must be greater than zero, but is {value}.")
         for name in ("warmup_steps", "min_learning_rate", "weight_decay", "dataloader_num_workers"):
             if getattr(self, name) < 0:
                 found.append(f"{name} must not be negative, but is {getattr(self, name)}.")
+        for name in ("adam_beta1", "adam_beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                found.append(f"{name} must lie between 0 and 1, 1 excluded, but is {getattr(self, name)}.")
+        if not 0 <= self.seed < 2**32:  # what NumPy's generator, which `set_seed` seeds with the others, takes
+            found.append(f"seed must lie between 0 and 2^32 - 1, but is {self.seed}.")
         if self.min_learning_rate > self.learning_rate:
             found.append(f"min_learning_rate ({self.min_learning_rate}) is above learning_rate ({self.learning_rate}).")
         if self.micro_batch_size and self.global_batch_size % self.micro_batch_size != 0:
