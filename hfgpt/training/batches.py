@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, Subset
 
@@ -95,6 +96,7 @@ def training_batches(
             collate_fn=task.collate,
             num_workers=config.dataloader_num_workers,
             pin_memory=accelerator.device.type == "cuda",
+            generator=torch.Generator(),
         )
     )
     for _ in range(num_steps):
@@ -129,4 +131,7 @@ def evaluation_batches(task: Task, config: TrainingConfig, accelerator: Accelera
         Subset(task.validation_examples, share),
         batch_size=micro_batch_size(config, accelerator.num_processes),
         collate_fn=task.collate,
+        # Without one of its own a loader draws from the global generator: then evaluating would change the dropout of
+        # the steps that follow.
+        generator=torch.Generator(),
     )

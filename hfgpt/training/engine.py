@@ -15,7 +15,9 @@ from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
-from .batches import evaluation_batches, num_training_steps, training_batches
+from hfgpt.errors import UserError
+
+from .batches import evaluation_batches, micro_batch_size, num_training_steps, training_batches
 from .config import TrainingConfig
 from .events import Callback, Evaluation, StepReport, TrainingRun
 from .optimization import build_optimizer, learning_rate_at
@@ -26,11 +28,20 @@ __all__ = ["evaluate", "start_accelerator", "train"]
 
 
 def start_accelerator(config: TrainingConfig) -> Accelerator:
-    """The devices of this launch, in the number format that the configuration asks for or the device allows."""
+    """The devices of this launch, in the number format that the configuration asks for or the device allows.
+
+    Raises:
+        UserError: If the device has not the number format, or the processes cannot share the global batch evenly.
+    """
     precision = config.mixed_precision
     if precision == "auto":
         precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
-    return Accelerator(mixed_precision=precision)
+    try:
+        accelerator = Accelerator(mixed_precision=precision)
+    except ValueError as error:  # fp16 needs a GPU; or another number format is in use in this Python process
+        raise UserError(f"mixed_precision {precision!r} cannot be used here: {' '.join(str(error).split())}") from error
+    micro_batch_size(config, accelerator.num_processes)  # known now, and not only when the first batch is cut
+    return accelerator
 
 
 def train(
