@@ -1,6 +1,7 @@
 """The run's numbers: averaged between two log lines, written to `metrics.jsonl`, drawn as `loss_curve.png`."""
 
 import json
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,8 @@ def draw_loss_curve(lines: list[dict[str, float]], path: Path, reference_losses:
     for name, colour, marker in (("train_loss", "tab:blue", ""), ("validation_loss", "tab:orange", "o")):
         points = [(line["step"], line[name]) for line in lines if name in line]
         axes.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=4, label=name.replace("_", " "))
-    for (name, loss), colour in zip(reference_losses.items(), ("tab:gray", "tab:green", "tab:purple"), strict=False):
+    colours = cycle(("tab:gray", "tab:green", "tab:purple", "tab:brown"))
+    for (name, loss), colour in zip(reference_losses.items(), colours, strict=False):
         axes.axhline(loss, linestyle="--", linewidth=1, color=colour, label=f"{name} ({loss:.3f})")
     axes.set(xlabel="optimizer step", ylabel="loss (nats per token)")
     axes.grid(alpha=0.3)
