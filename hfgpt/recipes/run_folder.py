@@ -21,16 +21,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hfgpt.errors import UserError
 from hfgpt.training.config import TrainingConfig
 
-__all__ = ["FINAL", "prepare_run_folder", "save_final", "write_results"]
+__all__ = ["FINAL", "check_run_folder", "prepare_run_folder", "save_final", "write_results"]
 
 FINAL = "final"
 
 
-def prepare_run_folder(config: TrainingConfig, accelerator: Accelerator) -> Path:
-    """Create the run's folder and write its configuration.
+def check_run_folder(config: TrainingConfig) -> Path:
+    """The run's folder, which may be written to as far as can be seen; writes nothing, so it can be called first.
 
     Raises:
-        UserError: If a run stands there and may not be replaced, or the path cannot be a folder.
+        UserError: If a run stands there and may not be replaced, or the path is no folder.
     """
     folder = Path(config.output_dir)
     if folder.exists() and not folder.is_dir():
@@ -40,6 +40,16 @@ def prepare_run_folder(config: TrainingConfig, accelerator: Accelerator) -> Path
             f"output_dir {folder} is not empty: name another folder, or replace the run in it with "
             "--overwrite_output_dir true."
         )
+    return folder
+
+
+def prepare_run_folder(config: TrainingConfig, accelerator: Accelerator) -> Path:
+    """Create the run's folder and write its configuration: when all else is known to be right.
+
+    Raises:
+        UserError: As `check_run_folder`, or if the folder cannot be created.
+    """
+    folder = check_run_folder(config)
     accelerator.wait_for_everyone()  # every process has looked before one writes
     if accelerator.is_main_process:
         try:
@@ -61,11 +71,15 @@ def save_final(
 ) -> Path:
     """Write `final/` under another name and rename it when it is whole, so that a failure leaves the old one."""
     final, unfinished, replaced = folder / FINAL, folder / f".{FINAL}.unfinished", folder / f".{FINAL}.replaced"
-    for leftover in (unfinished, replaced):
-        shutil.rmtree(leftover, ignore_errors=True)
-    model.save_pretrained(unfinished)
-    tokenizer.save_pretrained(unfinished)
-    write_config(config, unfinished / "run_config.yaml")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        model.save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
+        write_config(config, unfinished / "run_config.yaml")
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)
     if final.exists():
         final.replace(replaced)
     unfinished.replace(final)
