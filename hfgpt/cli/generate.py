@@ -7,7 +7,7 @@ from transformers import TextStreamer
 
 from hfgpt.serving.generation import continue_prompt
 from hfgpt.serving.loading import load_model
-from hfgpt.tokenization import load_tokenizer
+from hfgpt.tokenization import load_tokenizer, replace_lone_surrogates
 
 DEFAULT_NEW_TOKENS = 200
 
@@ -30,6 +30,7 @@ def run(
     Raises:
         UserError: If model or tokenizer cannot be loaded, or prompt and answer do not fit into the context.
     """
+    prompt, _ = replace_lone_surrogates(prompt)  # bytes that are not UTF-8 arrive as such, and cannot be printed
     model = load_model(model_name, device_map="cuda" if torch.cuda.is_available() else "cpu")
     encoder = load_tokenizer(tokenizer or model_name)
     if max_new_tokens is None:

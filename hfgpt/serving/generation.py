@@ -1,13 +1,18 @@
 """Continuing a prompt (the book's sections 5.3 and 4.7), by transformers' `generate`."""
 
+import logging
+import math
 from collections.abc import Iterator
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 from hfgpt.errors import UserError
+from hfgpt.tokenization import replace_lone_surrogates
 
 __all__ = ["continue_prompt", "encode_prompt"]
+
+logger = logging.getLogger(__name__)
 
 
 def encode_prompt(
@@ -18,6 +23,11 @@ def encode_prompt(
     Raises:
         UserError: If prompt and answer do not fit into the model's context.
     """
+    prompt, num_replaced = replace_lone_surrogates(prompt)
+    if num_replaced:
+        logger.warning(
+            "replaced %d lone surrogates of the prompt, which are not valid Unicode, by U+FFFD", num_replaced
+        )
     ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     if not ids:
         if tokenizer.eos_token_id is None:
@@ -51,14 +61,21 @@ def continue_prompt(
         temperature: Divides the logits; 0 takes the likeliest token each time (greedy).
         top_k: Draw from the so many likeliest tokens only.
         top_p: Draw from the likeliest tokens that together have this probability only (Holtzman et al. 2020).
-        seed: Makes the samples repeatable. The global random state is left as it was in any case.
+        seed: Makes the samples repeatable, from 0 to 2^63 - 1. The global random state is left as it was in any case.
         streamer: Shows tokens as they are generated.
 
     Raises:
-        UserError: If prompt and answer do not fit into the model's context.
+        UserError: If prompt and answer do not fit into the model's context, the prompt's tokens are not the model's,
+            or a number is out of its range.
     """
+    _check_sampling(max_new_tokens, num_samples, temperature, top_k, top_p, seed)
     limit = model.config.max_position_embeddings
     input_ids = encode_prompt(tokenizer, prompt, max_new_tokens=max_new_tokens, max_position_embeddings=limit)
+    if (largest := int(input_ids.max())) >= model.config.vocab_size:
+        raise UserError(
+            f"The prompt has the token id {largest}, but the model knows {model.config.vocab_size} ids: "
+            "use the tokenizer that it was trained with."
+        )
     input_ids = input_ids.to(model.device)
     drawing = {"temperature": temperature, "top_k": top_k or 0, "top_p": 1.0 if top_p is None else top_p}
     for index in range(num_samples):
@@ -73,3 +90,24 @@ def continue_prompt(
                 **({"do_sample": True, **drawing} if temperature > 0 else {"do_sample": False}),
             )
         yield str(tokenizer.decode(output[0, input_ids.shape[1] :], skip_special_tokens=True))
+
+
+def _check_sampling(
+    max_new_tokens: int,
+    num_samples: int,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    seed: int | None,
+) -> None:
+    rules = {
+        "max_new_tokens must be 1 or more": max_new_tokens >= 1,
+        "num_samples must be 1 or more": num_samples >= 1,
+        "temperature must be a finite number of 0 or more": 0 <= temperature < math.inf,
+        "top_k must be 1 or more, or left out": top_k is None or top_k >= 1,
+        "top_p must lie between 0 and 1": top_p is None or 0 <= top_p <= 1,
+        "seed must lie between 0 and 2^63 - 1": seed is None or 0 <= seed < 2**63,
+    }
+    broken = [rule for rule, is_kept in rules.items() if not is_kept]
+    if broken:
+        raise UserError(f"{', and '.join(broken)}.")
