@@ -39,7 +39,14 @@ def run(source: str, destination: Path, *, to: Literal["gpt2", "hfgpt"], head: H
     Raises:
         UserError: If the source cannot be loaded, the destination is in use, or the conversion would not be exact.
     """
-    head = _head_of(source) if head == "auto" else head
+    source = str(Path(source).expanduser()) if source.startswith("~") else source
+    own_head = _head_of(source)
+    if head == "classification" and own_head != "classification":
+        raise UserError(
+            f"{source} has no classification head (its config.json names none), and a new one would "
+            "be random: convert it with --head auto."
+        )
+    head = own_head if head == "auto" else head
     model_class, gpt2_class_name = HEADS[head]
     with new_folder(destination) as folder:
         model = load_model(source, model_class)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hfgpt.data import load_text
-from hfgpt.tokenization import train_tokenizer
+from hfgpt.tokenization import TextEncoder, train_tokenizer
 
 from .output import new_folder
 
@@ -20,5 +20,5 @@ def train(source: str, *, vocab_size: int, out: Path, text_column: str | None) -
         tokenizer.save_pretrained(folder)
     sample = list(texts[:100])
     num_bytes = sum(len(text.encode()) for text in sample)
-    num_tokens = sum(len(ids) for ids in tokenizer(sample, add_special_tokens=False)["input_ids"])
+    num_tokens = sum(len(ids) for ids in TextEncoder(tokenizer)(sample))
     print(f"{out}: {len(tokenizer):,} ids, {num_bytes / num_tokens:.2f} bytes a token on the first documents.")
