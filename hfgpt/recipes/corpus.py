@@ -11,7 +11,16 @@ from accelerate import Accelerator
 from torch.utils.data import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerFast
 
-from hfgpt.data import TextSplit, TokenBlocks, encode_documents, load_text, split_documents, stream_blocks, token_chunks
+from hfgpt.data import (
+    TextSplit,
+    TokenBlocks,
+    check_token_ids,
+    encode_documents,
+    load_text,
+    split_documents,
+    stream_blocks,
+    token_chunks,
+)
 from hfgpt.evaluation.ngram import ngram_baseline
 from hfgpt.tokenization import TextEncoder, load_tokenizer, train_tokenizer
 
@@ -82,6 +91,7 @@ def _cut_into_blocks(config: PretrainConfig, split: TextSplit, tokenizer: PreTra
     if isinstance(validation_text, datasets.IterableDataset):
         validation_text = datasets.Dataset.from_list(list(islice(validation_text, config.max_validation_documents)))
     validation_tokens = encode_documents(validation_text, encode, end_of_text_id=end_of_text_id)
+    check_token_ids(validation_tokens, len(tokenizer))
     validation = TokenBlocks(validation_tokens, block_size=config.block_size, stride=config.stride)
     described = [
         f"source: {config.source}, split by {split.by}",
@@ -96,6 +106,7 @@ def _cut_into_blocks(config: PretrainConfig, split: TextSplit, tokenizer: PreTra
         )
     else:
         train_tokens = encode_documents(split.train, encode, end_of_text_id=end_of_text_id)
+        check_token_ids(train_tokens, len(tokenizer))
         train = TokenBlocks(train_tokens, block_size=config.block_size, stride=config.stride)
         described.insert(2, _describe("train", len(split.train), train))
         baselines = _ngram_losses(config.ngram_baselines, train_tokens, validation_tokens, validation, len(tokenizer))

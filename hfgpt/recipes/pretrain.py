@@ -28,7 +28,7 @@ from .configuration import parse_config
 from .console import ProgressBar, print_table
 from .corpus import Corpus, prepare_corpus
 from .pretrain_config import PretrainConfig
-from .run_folder import prepare_run_folder, save_final, write_results
+from .run_folder import check_run_folder, prepare_run_folder, save_final, write_results
 from .samples import SampleText
 
 __all__ = ["LanguageModeling", "main", "pretrain"]
@@ -49,13 +49,13 @@ def pretrain(config: PretrainConfig) -> TrainingRun:
     """
     started = time.perf_counter()
     accelerator = start_accelerator(config)
-    folder = prepare_run_folder(config, accelerator)
+    check_run_folder(config)
     corpus = prepare_corpus(config, accelerator)
-    for line in corpus.description:
-        accelerator.print(line)
     set_seed(config.seed)
     model = build_model(config, corpus.tokenizer)
-    accelerator.print(f"model: {model.num_parameters():,} parameters on {accelerator.device}")
+    folder = prepare_run_folder(config, accelerator)
+    for line in [*corpus.description, f"model: {model.num_parameters():,} parameters on {accelerator.device}"]:
+        accelerator.print(line)
 
     callbacks = [
         MetricsLog(),
@@ -69,8 +69,8 @@ def pretrain(config: PretrainConfig) -> TrainingRun:
         seconds = time.perf_counter() - started
         write_results(folder, results(run, corpus, seconds))
         print_results(run, corpus, seconds)
-        print(f"model: {final}   loss curve: {folder / 'loss_curve.png'}   numbers: {folder / 'metrics.jsonl'}")
-        print(f'try it: hfgpt generate --model {final} --prompt "{config.sample_prompts[0]}"')
+        print(f"Loss curve: {folder / 'loss_curve.png'}   Numbers: {folder / 'metrics.jsonl'}   Model: {final}")
+        print(f'Try it:     hfgpt generate --model {final} --prompt "{config.sample_prompts[0]}"')
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return run

@@ -68,9 +68,9 @@ def train(
 
     _tell(callbacks, "on_train_begin", run)
     _evaluate_and_tell(run, task, callbacks)
+    model.train()
     started = time.perf_counter()
     for micro_batches in training_batches(task, config, num_steps, accelerator):
-        model.train()
         learning_rate = learning_rate_at(run.step, num_steps, config)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate
