@@ -38,8 +38,10 @@ def start_accelerator(config: TrainingConfig) -> Accelerator:
         precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
     try:
         accelerator = Accelerator(mixed_precision=precision)
-    except ValueError as error:  # fp16 needs a GPU; or another number format is in use in this Python process
+    except ValueError as error:  # no such format on this device, or another one is in use in this Python process
         raise UserError(f"mixed_precision {precision!r} cannot be used here: {' '.join(str(error).split())}") from error
+    if precision == "fp16" and accelerator.device.type == "cpu":  # accelerate would train in fp32 without a word
+        raise UserError("mixed_precision 'fp16' cannot be used here: a CPU needs 'bf16' or 'no'.")
     micro_batch_size(config, accelerator.num_processes)  # known now, and not only when the first batch is cut
     return accelerator
 
