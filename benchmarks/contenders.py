@@ -129,7 +129,7 @@ def build_book(size: Size, tokens: int) -> nn.Module:
 
 
 def build_nanogpt(size: Size, tokens: int, checkout: Path) -> nn.Module:
-    """`GPT` of the file model.py in a checkout of nanoGPT."""
+    """`GPT` of the file model.py in a checkout of nanoGPT; it computes GELU exactly, the others by the tanh formula."""
     spec = importlib.util.spec_from_file_location("nanogpt_model", checkout / "model.py")
     if spec is None or spec.loader is None or not (checkout / "model.py").is_file():
         raise typer.BadParameter(f"there is no {checkout / 'model.py'}: name a checkout of nanoGPT")
