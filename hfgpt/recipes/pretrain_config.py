@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from huggingface_hub.errors import StrictDataclassError
+
 from hfgpt import HfGptConfig
 from hfgpt.tokenization import END_OF_TEXT
 from hfgpt.training.config import TrainingConfig
@@ -108,4 +110,9 @@ class PretrainConfig(TrainingConfig):
                 f"sample_max_new_tokens ({self.sample_max_new_tokens}) must be less than block_size "
                 f"({self.block_size}), which the prompt must fit into, too: lower it."
             )
+        if self.init_from is None and not found:
+            try:
+                HfGptConfig(**self.model)
+            except (ValueError, StrictDataclassError) as error:
+                found.append(f"The model cannot be built: {' '.join(str(error).split())}")
         return found
