@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, GPT2Config, PreTrainedModel
 
 from hfgpt import HfGptConfig, HfGptForCausalLM
@@ -80,7 +81,7 @@ def test_every_field_survives_the_file(tiny_config: MakeConfig, tmp_path: Path) 
     config.save_pretrained(tmp_path)
     for loaded in (HfGptConfig.from_pretrained(tmp_path), AutoConfig.from_pretrained(tmp_path)):
         assert type(loaded) is HfGptConfig
-        assert loaded.to_dict() == config.to_dict()
+        assert loaded.to_dict() | {"_name_or_path": ""} == config.to_dict()
         assert loaded.num_labels == 5
 
 
@@ -121,7 +122,7 @@ def test_a_shape_that_does_not_fit_is_one_sentence_that_names_the_numbers(
 def test_a_configuration_spoilt_after_its_construction_is_not_saved(tiny_config: MakeConfig, tmp_path: Path) -> None:
     config = tiny_config()
     config.hidden_size = 33
-    with pytest.raises(ValueError, match="hidden_size \\(33\\) must be a multiple"):
+    with pytest.raises(StrictDataclassError, match=r"hidden_size \(33\) must be a multiple"):
         config.save_pretrained(tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -131,7 +132,7 @@ def test_a_configuration_spoilt_after_its_construction_is_not_saved(tiny_config:
 )
 def test_a_value_of_the_wrong_kind_is_refused(tiny_config: MakeConfig, fields: dict[str, Any]) -> None:
     (name,) = fields
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(StrictDataclassError, match=name):
         tiny_config(**fields)
 
 

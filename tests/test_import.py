@@ -1,0 +1,74 @@
+"""`import hfgpt` registers everything and costs little more than transformers' own Auto classes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+AUTO_CLASSES = "from transformers import AutoConfig, AutoModelForCausalLM"
+HEAVY = ["accelerate", "datasets", "evaluate", "matplotlib", "pandas", "pyarrow", "transformers.modeling_utils"]
+
+
+def modules_after(statements: str) -> set[str]:
+    """Names of all modules that a fresh process has imported after these statements."""
+    code = f"{statements}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    completed = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300, check=True
+    )
+    return set(json.loads(completed.stdout.splitlines()[-1]))
+
+
+@pytest.fixture(scope="module")
+def imported() -> set[str]:
+    return modules_after("import hfgpt")
+
+
+def test_importing_hfgpt_loads_nothing_heavy(imported: set[str]) -> None:
+    assert "hfgpt" in imported
+    assert not imported & set(HEAVY)
+    assert "hfgpt.modeling_hfgpt" not in imported
+
+
+def test_importing_hfgpt_adds_few_modules_to_transformers_auto_classes(imported: set[str]) -> None:
+    added = imported - modules_after(AUTO_CLASSES)
+    assert len(added) <= 20, sorted(added)
+
+
+def test_the_auto_classes_know_the_model_as_soon_as_hfgpt_is_imported() -> None:
+    statements = """
+import hfgpt
+from transformers import (
+    AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+assert "hfgpt.modeling_hfgpt" not in __import__("sys").modules
+config = AutoConfig.for_model(
+    "hfgpt", vocab_size=7, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, max_position_embeddings=4
+)
+assert type(config) is hfgpt.HfGptConfig
+assert type(AutoModel.from_config(config)) is hfgpt.HfGptModel
+assert type(AutoModelForCausalLM.from_config(config)) is hfgpt.HfGptForCausalLM
+assert type(AutoModelForSequenceClassification.from_config(config)) is hfgpt.HfGptForSequenceClassification
+assert hfgpt.HfGptConfig in MODEL_FOR_CAUSAL_LM_MAPPING
+assert MODEL_FOR_CAUSAL_LM_MAPPING[hfgpt.HfGptConfig] is hfgpt.HfGptForCausalLM
+try:
+    AutoModelForMaskedLM.from_config(config)
+except ValueError as error:
+    assert "HfGptConfig" in str(error)
+else:
+    raise AssertionError("there is no masked language model")
+AutoModelForCausalLM.register(hfgpt.HfGptConfig, hfgpt.HfGptForCausalLM, exist_ok=True)  # registering again is harmless
+"""
+    assert "hfgpt.modeling_hfgpt" in modules_after(statements)
+
+
+def test_every_public_name_exists_and_an_unknown_one_is_an_attribute_error() -> None:
+    import hfgpt
+
+    for name in hfgpt.__all__:
+        assert getattr(hfgpt, name) is not None
+    with pytest.raises(AttributeError, match="HfGptForMaskedLM"):
+        _ = hfgpt.HfGptForMaskedLM
