@@ -3,11 +3,12 @@
 The modules that compute are imported inside the commands, so that `hfgpt --help` answers at once.
 """
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from huggingface_hub.utils.tqdm import are_progress_bars_disabled, enable_progress_bars
+from transformers.utils import logging as transformers_logging  # loaded already: `import hfgpt` needs transformers
 
 from hfgpt.errors import exit_on_user_error
 
@@ -30,10 +31,19 @@ RECIPE_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True, "h
 
 def main() -> None:
     """Entry point of the `hfgpt` command."""
-    # transformers' bars for loading and saving weights would stand between the lines that the commands print.
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    _hide_weight_bars()
     with exit_on_user_error():
         app()
+
+
+def _hide_weight_bars() -> None:
+    """transformers' bars for loading and saving weights would stand between the lines that the commands print.
+
+    Its switch turns off the bars of downloads, too, for which one waits: these are turned on again.
+    """
+    if not are_progress_bars_disabled():
+        transformers_logging.disable_progress_bar()
+        enable_progress_bars()
 
 
 @app.command(context_settings=RECIPE_ARGUMENTS)
