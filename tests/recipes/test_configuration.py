@@ -184,7 +184,7 @@ def test_what_pretraining_cannot_do_is_said(fields: dict[str, Any], words: str) 
     [
         {"streaming": True, "tokenizer": "t"},
         {"streaming": True, "init_from": "m"},
-        {"model": {"n_embd": 64, "hidden_act": "gelu"}},
+        {"model": {"n_embd": 96, "hidden_act": "gelu"}},
         {"block_size": 8, "init_from": "m"},
         {"block_size": 8, "model": {"max_position_embeddings": 64}},
         {"tokenizer": "t", "tokenizer_vocab_size": 3},
