@@ -13,11 +13,13 @@ from torch.testing import assert_close
 # Run by each process: the recipe, and how many processes took part.
 PROGRAM = """
 import sys
+from pathlib import Path
 from accelerate import PartialState
 from hfgpt.recipes.pretrain import main
 main(sys.argv[1:])
 state = PartialState()
-print(f"process {state.process_index} of {state.num_processes} on {state.device.type}", flush=True)
+witness = Path(__file__).with_name(f"process-{state.process_index}.txt")  # prints of two processes may interleave
+witness.write_text(f"one of {state.num_processes} on {state.device.type}", encoding="utf-8")
 """
 
 
@@ -55,10 +57,9 @@ def test_two_processes_train_as_one_does(recipe, tmp_path) -> None:
     together = tmp_path / "together"
     arguments = [*recipe.arguments(**fields), "--output_dir", str(together)]
     printed = launch(program, arguments, num_processes=2, huggingface_home=tmp_path / "huggingface")
-    assert {line for line in printed.splitlines() if line.startswith("process ")} == {
-        "process 0 of 2 on cpu",
-        "process 1 of 2 on cpu",
-    }
+    witnesses = sorted(tmp_path.glob("process-*.txt"))
+    assert [path.name for path in witnesses] == ["process-0.txt", "process-1.txt"]
+    assert {path.read_text(encoding="utf-8") for path in witnesses} == {"one of 2 on cpu"}
     assert printed.count("step      4: validation loss") == 1
     assert {path.name for path in together.iterdir()} == {path.name for path in recipe.output_dir.iterdir()}
 
