@@ -41,13 +41,15 @@ clean: ## Remove .venv, builds and caches; runs/ stays
 # Set-up. A stamp file in .venv stands for "installed as pyproject.toml and constraints.txt now say".
 # ----------------------------------------------------------------------------------------------------------------------
 
-# Installs $(1); what pip prints is shown only where it fails.
+# Runs pip install with $(1); what pip prints is shown only where it fails.
 define install
 @echo "Installing $(1) into $(VENV) (some minutes the first time)"
-@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e "$(1)" > $(VENV)/install.log 2>&1 \
+@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(1) > $(VENV)/install.log 2>&1 \
 	|| { cat $(VENV)/install.log; exit 1; }
-@touch $@
 endef
+
+# The book's own code, an oracle of the tests. It asks for notebooks and TensorFlow, which its models do not need.
+BOOK := --no-deps llms-from-scratch
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -57,13 +59,17 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.installed-core: $(VENV)/.created pyproject.toml constraints.txt
-	$(call install,.)
+	$(call install,-e ".")
+	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.created pyproject.toml constraints.txt
-	$(call install,.[test])
+	$(call install,-e ".[test]")
+	$(call install,$(BOOK))
+	@touch $@
 
 $(VENV)/.installed-lint: $(VENV)/.created pyproject.toml constraints.txt
-	$(call install,.[lint])
+	$(call install,-e ".[lint]")
+	@touch $@
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Pins. torch stays at the version pinned now (its pin is moved by hand); everything else is resolved anew.
@@ -75,6 +81,7 @@ constraints: ## Resolve all dependencies anew and pin them in constraints.txt
 	rm -rf $(RESOLVED)
 	$(PYTHON) -m venv $(RESOLVED)
 	$(RESOLVED)/bin/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)" ".[dev]"
+	$(RESOLVED)/bin/python -m pip install --quiet $(BOOK)
 	{ sed '/^[^#]/,$$d' constraints.txt; \
 		$(RESOLVED)/bin/python -m pip freeze --all --exclude hfgpt --exclude pip | sed 's/+cpu$$//' | LC_ALL=C sort -f; \
 	} > $(RESOLVED)/constraints.txt
