@@ -228,6 +228,17 @@ def test_loss_is_computed_in_float32_whatever_the_model_s_type(model: HfGptForCa
     assert outputs.loss.item() == pytest.approx(loss_by_hand(outputs.logits.detach(), input_ids), rel=1e-6)
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_adds_nothing_to_the_loss(model: HfGptForCausalLM, input_ids: Tensor, side: str) -> None:
+    labels = input_ids.clone()
+    labels[:, 0] = -100  # nothing comes before the first token; padding on the left must not be asked for it
+    expected = model(input_ids, labels=labels).loss
+    padding = (4, 0) if side == "left" else (0, 4)
+    mask = F.pad(torch.ones_like(input_ids), padding)
+    padded = model(F.pad(input_ids, padding, value=42), attention_mask=mask, labels=F.pad(labels, padding, value=-100))
+    torch.testing.assert_close(padded.loss, expected, rtol=0, atol=1e-5)
+
+
 def test_ignore_index_can_be_another_label() -> None:
     torch.manual_seed(0)
     logits, labels = torch.randn(2, 5, 7), torch.randint(1, 7, (2, 5))

@@ -88,9 +88,10 @@ def test_trainer_gets_the_same_losses_however_a_batch_is_accumulated_and_its_che
 def saved(tiny_config: MakeConfig, tmp_path: Path) -> Path:
     """A folder with a model and a tokenizer of ninety-seven words."""
     words = {f"w{number}": number for number in range(97)}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="w0"))
+    tokenizer = Tokenizer(models.WordLevel(words, "w0"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="w0", eos_token="w1", pad_token="w1")
+    special_tokens = {"unk_token": "w0", "eos_token": "w1", "pad_token": "w1"}
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special_tokens)
     wrapped.save_pretrained(tmp_path)
     torch.manual_seed(0)
     HfGptForCausalLM(tiny_config()).save_pretrained(tmp_path)
