@@ -97,7 +97,8 @@ class PretrainConfig(TrainingConfig):
 
     def _model_problems(self) -> list[str]:
         found = []
-        unknown = sorted(set(self.model) - set(HfGptConfig.__dataclass_fields__) - set(HfGptConfig.attribute_map))
+        # Its own fields only: not those which every configuration of transformers inherits, such as dtype.
+        unknown = sorted(set(self.model) - set(HfGptConfig.__annotations__) - set(HfGptConfig.attribute_map))
         if unknown:
             found.append(f"model has no field {', '.join(unknown)}: see hfgpt.HfGptConfig.")
         for alias, name in HfGptConfig.attribute_map.items():

@@ -168,6 +168,7 @@ def test_the_defaults_of_pretraining_are_sound() -> None:
         ({"streaming": True, "tokenizer": "t", "split_by": "characters"}, "cannot be split by characters"),
         ({"ngram_baselines": [2, 0]}, "orders from 1 upwards"),
         ({"model": {"hidden_sze": 3, "n_layr": 1}}, "model has no field hidden_sze, n_layr"),
+        ({"model": {"dtype": "bfloat16"}}, "model has no field dtype"),
         ({"model": {"hidden_size": 64, "n_embd": 32}}, "model gives hidden_size twice, also as n_embd"),
         ({"model": {"hidden_size": 10, "num_attention_heads": 3}}, "multiple of num_attention_heads (3)"),
         ({"model": {"hidden_size": "wide"}}, "'hidden_size' expected int"),
