@@ -43,4 +43,4 @@ class SampleText(Callback):
         line = {"step": run.step, "prompt": prompt, "text": text}
         with (run.output_dir / "samples.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        say(run, f"             sample: {prompt}{' '.join(text.split())}")
+        say(run, f"             sample: {' '.join((prompt + text).split())}")
