@@ -126,6 +126,8 @@ class HfGptConfig(PreTrainedConfig):
                 f"rotary positions turn pairs of features, so hidden_size / num_attention_heads must be even, "
                 f"but is {self.head_dim}."
             )
+        if self.initializer_range < 0:
+            raise ValueError(f"initializer_range must not be negative, but is {self.initializer_range}.")
         for name in ("embedding_dropout", "attention_dropout", "residual_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is a probability from 0 up to but not 1, but is {getattr(self, name)}.")
@@ -134,10 +136,20 @@ class HfGptConfig(PreTrainedConfig):
     def get_config_dict(
         cls, pretrained_model_name_or_path: Any, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Read a `config.json`; one in GPT-2's layout is translated, so that GPT-2 checkpoints load as this model."""
+        """Read a `config.json`; one in GPT-2's layout is translated, so that GPT-2 checkpoints load as this model.
+
+        Raises:
+            ValueError: If it describes a model of another type, or a GPT-2 that this model does not compute.
+        """
         config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        if config_dict.get("model_type") == "gpt2":
+        model_type = config_dict.get("model_type", cls.model_type)
+        if model_type == "gpt2":
             config_dict = cls._translate_gpt2(config_dict)
+        elif model_type != cls.model_type:
+            raise ValueError(
+                f"{pretrained_model_name_or_path} holds a model of type {model_type!r}, but hfgpt computes its own and "
+                "GPT-2's only: load it with transformers' Auto classes instead."
+            )
         return config_dict, kwargs
 
     @classmethod
@@ -159,6 +171,8 @@ class HfGptConfig(PreTrainedConfig):
                 f"This GPT-2 checkpoint uses activation_function={activation!r}; hfgpt computes "
                 f"{', '.join(sorted(_GPT2_ACTIVATIONS))} only, so load it with transformers' GPT2LMHeadModel instead."
             )
+        if "n_positions" in gpt2:
+            gpt2 = {name: value for name, value in gpt2.items() if name != "n_ctx"}  # once the same, now unread
         renamed = {cls.attribute_map.get(name, name): value for name, value in gpt2.items()}
         known = {name for name in cls.__dataclass_fields__ if not name.startswith("_")} | _COMMON_FIELDS
         special_tokens = {"bos_token_id": 50256, "eos_token_id": 50256}  # GPT-2's defaults, where its file is silent

@@ -7,7 +7,6 @@ splits, no arithmetic. This file travels to the Hub beside every checkpoint, so 
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
@@ -59,17 +58,21 @@ def register_gpt2_layout(model_type: str) -> None:
     register_checkpoint_conversion_mapping(model_type, mapping, overwrite=True)
 
 
+def _refuse_inexact(config: PreTrainedConfig) -> None:
+    if config.position_embedding_type != "learned":
+        raise ValueError(
+            f"GPT-2's layout knows learned positions only, but this model has "
+            f"position_embedding_type={config.position_embedding_type!r}: it cannot be converted exactly."
+        )
+
+
 def gpt2_config_dict(config: PreTrainedConfig) -> dict[str, Any]:
     """The fields of `transformers.GPT2Config` that describe this model.
 
     Raises:
         ValueError: If GPT-2's layout cannot hold the model exactly; the sentence says why.
     """
-    if config.position_embedding_type != "learned":
-        raise ValueError(
-            f"GPT-2's layout knows learned positions only, but this model has "
-            f"position_embedding_type={config.position_embedding_type!r}: it cannot be converted exactly."
-        )
+    _refuse_inexact(config)
     return {
         "vocab_size": config.vocab_size,
         "n_positions": config.max_position_embeddings,
@@ -100,14 +103,18 @@ def gpt2_state_dict(model: PreTrainedModel) -> dict[str, Tensor]:
 
     GPT-2's layout always has a query, key and value bias; where the model has none, zeros are written, which changes
     no output. Tied weights appear under both names.
+
+    Raises:
+        ValueError: If GPT-2's layout cannot hold the model exactly; the sentence says why.
     """
+    _refuse_inexact(model.config)
     state_dict = dict(model.state_dict())
     if not hasattr(model, "model"):  # the base model by itself
         state_dict = {f"model.{name}": weight for name, weight in state_dict.items()}
     if not model.config.qkv_bias:
         for name in [name for name in state_dict if name.endswith(tuple(f"{x}_proj.weight" for x in "qkv"))]:
             weight = state_dict[name]
-            state_dict[name.replace(".weight", ".bias")] = torch.zeros(len(weight), dtype=weight.dtype)
+            state_dict[name.replace(".weight", ".bias")] = weight.new_zeros(len(weight))
     used_for_loading = getattr(model, "_weight_conversions", None)
     try:
         # What revert_weight_conversion reverts.

@@ -12,6 +12,8 @@ Shapes are written `(batch, tokens, hidden)`, with `head_dim = hidden / heads`.
 import math
 from collections.abc import Callable
 from functools import partial
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
+from transformers.dynamic_module_utils import custom_object_save
 from transformers.generation import GenerationConfig, GenerationMixin
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -47,6 +50,16 @@ __all__ = [
 ]
 
 IGNORE_INDEX = -100  # a label that bears no loss (PyTorch's and transformers' convention)
+
+# Where a process without hfgpt finds the classes in a saved folder.
+AUTO_MAP = {
+    "AutoConfig": "configuration_hfgpt.HfGptConfig",
+    "AutoModel": "modeling_hfgpt.HfGptModel",
+    "AutoModelForCausalLM": "modeling_hfgpt.HfGptForCausalLM",
+    "AutoModelForSequenceClassification": "modeling_hfgpt.HfGptForSequenceClassification",
+}
+# Arguments of `save_pretrained` that are meant for `push_to_hub`.
+HUB_OPTIONS = ("repo_id", "commit_message", "private", "token", "revision", "create_pr", "tags")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -259,21 +272,34 @@ class HfGptPreTrainedModel(PreTrainedModel):
         if isinstance(module, nn.Linear | nn.LayerNorm) and module.bias is not None:
             init.zeros_(module.bias)
 
-    def save_pretrained(
-        self, save_directory: Any, *args: Any, save_original_format: bool = False, **kwargs: Any
+    def save_pretrained(  # type: ignore[override]  # the arguments not named here are in kwargs
+        self,
+        save_directory: str | PathLike[str],
+        is_main_process: bool = True,
+        state_dict: dict[str, Tensor] | None = None,
+        push_to_hub: bool = False,
+        save_original_format: bool = False,
+        **kwargs: Any,
     ) -> None:
         """Save weights, configuration and this code, so that `trust_remote_code=True` can load the folder anywhere.
 
         The layout is this model's own even if the weights came from GPT-2's; `hfgpt convert --to gpt2` writes GPT-2's.
+        The arguments are those of `PreTrainedModel.save_pretrained`.
         """
-        self.config.auto_map = AUTO_MAP
-        super().save_pretrained(save_directory, *args, save_original_format=save_original_format, **kwargs)
+        hub_options = {name: kwargs.pop(name) for name in HUB_OPTIONS if name in kwargs}
+        self.config.auto_map = dict(AUTO_MAP)
+        super().save_pretrained(
+            save_directory, is_main_process, state_dict, save_original_format=save_original_format, **kwargs
+        )
+        if is_main_process:
+            # Of this class and not of `self`: sharding and quantising derive classes that live in other files.
+            custom_object_save(HfGptPreTrainedModel, save_directory)
+        if push_to_hub:
+            self.push_to_hub(hub_options.pop("repo_id", Path(save_directory).name), **hub_options)
 
 
 class HfGptModel(HfGptPreTrainedModel):
     """The stack without a head (section 4.6): embeddings, blocks, final LayerNorm."""
-
-    _auto_class = "AutoModel"
 
     def __init__(self, config: HfGptConfig) -> None:
         super().__init__(config)
@@ -351,9 +377,14 @@ class HfGptModel(HfGptPreTrainedModel):
     def _count_positions(self, inputs_embeds: Tensor, attention_mask: Tensor | None, cache: Cache | None) -> Tensor:
         """Positions `(batch or 1, tokens)` that count the real tokens of each sequence, wherever its padding stands."""
         num_tokens = inputs_embeds.shape[1]
-        if attention_mask is not None and attention_mask.ndim == 2:
-            return (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)[:, -num_tokens:]
         num_seen = 0 if cache is None else cache.get_seq_length()
+        if attention_mask is not None and attention_mask.ndim == 2:
+            if not is_tracing(attention_mask) and attention_mask.shape[1] < num_seen + num_tokens:
+                raise ValueError(
+                    f"attention_mask covers {attention_mask.shape[1]} tokens, but there are {num_tokens} after "
+                    f"{num_seen} in the cache: give it a column for each of them all."
+                )
+            return (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)[:, -num_tokens:]
         return (torch.arange(num_tokens, device=inputs_embeds.device) + num_seen).unsqueeze(0)
 
     def _check_token_ids(self, input_ids: Tensor) -> None:
@@ -426,7 +457,6 @@ def causal_lm_loss(
 class HfGptForCausalLM(HfGptPreTrainedModel, GenerationMixin):
     """The GPT with its output head: next-token logits, loss and `generate` (sections 4.6 to 5.3)."""
 
-    _auto_class = "AutoModelForCausalLM"
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
 
     def __init__(self, config: HfGptConfig) -> None:
@@ -483,17 +513,22 @@ class HfGptForCausalLM(HfGptPreTrainedModel, GenerationMixin):
             attentions=outputs.attentions,
         )
 
-    def _validate_generated_length(
-        self, generation_config: GenerationConfig, input_ids_length: int, has_default_max_length: bool
-    ) -> None:
+    def _prepare_generated_length(  # type: ignore[override]  # generate() gives all arguments by name
+        self, *, input_ids_length: int, inputs_tensor: Tensor, **arguments: Any
+    ) -> GenerationConfig:
         # Called by `generate` before its first forward pass: better now than after a minute of tokens.
+        config: GenerationConfig = super()._prepare_generated_length(
+            input_ids_length=input_ids_length, inputs_tensor=inputs_tensor, **arguments
+        )
         limit = self.config.max_position_embeddings
-        if generation_config.max_length > limit:
+        prompt = inputs_tensor.shape[1]  # ids or embeddings; transformers counts ids only
+        new_tokens = max(config.max_length - input_ids_length, 1)
+        if prompt + new_tokens > limit:
             raise ValueError(
-                f"A prompt of {input_ids_length} tokens and {generation_config.max_length - input_ids_length} new ones "
-                f"do not fit into max_position_embeddings = {limit}; shorten the prompt or lower max_new_tokens."
+                f"A prompt of {prompt} tokens and {new_tokens} new ones do not fit into max_position_embeddings = "
+                f"{limit}; shorten the prompt or lower max_new_tokens."
             )
-        super()._validate_generated_length(generation_config, input_ids_length, has_default_max_length)
+        return config
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -503,8 +538,6 @@ class HfGptForCausalLM(HfGptPreTrainedModel, GenerationMixin):
 
 class HfGptForSequenceClassification(HfGptPreTrainedModel):
     """The GPT with a linear head on the last real token (section 6.5), the only one that has seen the whole text."""
-
-    _auto_class = "AutoModelForSequenceClassification"
 
     def __init__(self, config: HfGptConfig) -> None:
         super().__init__(config)
@@ -567,15 +600,14 @@ class HfGptForSequenceClassification(HfGptPreTrainedModel):
             raise ValueError(
                 f"Labels have shape {tuple(labels.shape)}, but must be {tuple(logits.shape[:1])}: one class a text."
             )
+        if logits.shape[1] < 2 or self.config.problem_type not in (None, "single_label_classification"):
+            raise ValueError(
+                f"This head learns one of two or more classes, but the configuration has num_labels = "
+                f"{logits.shape[1]} and problem_type = {self.config.problem_type!r}."
+            )
         total = F.cross_entropy(logits.float(), labels.to(logits.device), reduction="sum")
         return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
 
-# Where a process without hfgpt finds these classes in a saved folder; and GPT-2's layout, for that process too.
-AUTO_MAP = {
-    "AutoConfig": "configuration_hfgpt.HfGptConfig",
-    "AutoModel": "modeling_hfgpt.HfGptModel",
-    "AutoModelForCausalLM": "modeling_hfgpt.HfGptForCausalLM",
-    "AutoModelForSequenceClassification": "modeling_hfgpt.HfGptForSequenceClassification",
-}
+# In this file, and not in the package's __init__, so that a process without hfgpt reads GPT-2's layout, too.
 register_gpt2_layout(HfGptConfig.model_type)

@@ -30,6 +30,8 @@ TOKENIZER_FILES = [
     "chat_template.jinja",
     "vocab.json",
     "merges.txt",
+    "encoder.json",
+    "vocab.bpe",
 ]
 
 

@@ -21,6 +21,7 @@ from hfgpt.data import (
     stream_blocks,
     token_chunks,
 )
+from hfgpt.errors import UserError
 from hfgpt.evaluation.ngram import ngram_baseline
 from hfgpt.tokenization import TextEncoder, load_tokenizer, train_tokenizer
 
@@ -80,10 +81,12 @@ def prepare_corpus(config: PretrainConfig, accelerator: Accelerator) -> Corpus:
             tokenizer = train_tokenizer(
                 split.train["text"], config.tokenizer_vocab_size, model_max_length=config.block_size
             )
-        return _cut_into_blocks(config, split, tokenizer)
+        return _cut_into_blocks(config, split, tokenizer, accelerator.is_main_process)
 
 
-def _cut_into_blocks(config: PretrainConfig, split: TextSplit, tokenizer: PreTrainedTokenizerFast) -> Corpus:
+def _cut_into_blocks(
+    config: PretrainConfig, split: TextSplit, tokenizer: PreTrainedTokenizerFast, is_main_process: bool
+) -> Corpus:
     encode = TextEncoder(tokenizer)
     end_of_text_id = tokenizer.eos_token_id if config.document_separator == "end_of_text" else None
 
@@ -91,8 +94,7 @@ def _cut_into_blocks(config: PretrainConfig, split: TextSplit, tokenizer: PreTra
     if isinstance(validation_text, datasets.IterableDataset):
         validation_text = datasets.Dataset.from_list(list(islice(validation_text, config.max_validation_documents)))
     validation_tokens = encode_documents(validation_text, encode, end_of_text_id=end_of_text_id)
-    check_token_ids(validation_tokens, len(tokenizer))
-    validation = TokenBlocks(validation_tokens, block_size=config.block_size, stride=config.stride)
+    validation = _blocks("validation", validation_tokens, config, len(tokenizer))
     described = [
         f"source: {config.source}, split by {split.by}",
         f"tokenizer: {len(tokenizer):,} ids, {_origin(config.tokenizer_name)}",
@@ -106,10 +108,10 @@ def _cut_into_blocks(config: PretrainConfig, split: TextSplit, tokenizer: PreTra
         )
     else:
         train_tokens = encode_documents(split.train, encode, end_of_text_id=end_of_text_id)
-        check_token_ids(train_tokens, len(tokenizer))
-        train = TokenBlocks(train_tokens, block_size=config.block_size, stride=config.stride)
+        train = _blocks("training", train_tokens, config, len(tokenizer))
         described.insert(2, _describe("train", len(split.train), train))
-        baselines = _ngram_losses(config.ngram_baselines, train_tokens, validation_tokens, validation, len(tokenizer))
+        orders = config.ngram_baselines if is_main_process else []  # only this process reports them
+        baselines = _ngram_losses(orders, train_tokens, validation_tokens, validation, len(tokenizer))
     return Corpus(
         tokenizer=tokenizer,
         train=train,
@@ -118,6 +120,14 @@ def _cut_into_blocks(config: PretrainConfig, split: TextSplit, tokenizer: PreTra
         baseline_losses=baselines,
         description=described,
     )
+
+
+def _blocks(side: str, tokens: datasets.Dataset, config: PretrainConfig, vocab_size: int) -> TokenBlocks:
+    check_token_ids(tokens, vocab_size)
+    try:
+        return TokenBlocks(tokens, block_size=config.block_size, stride=config.stride)
+    except UserError as error:
+        raise UserError(f"The {side} split is too small: {error}") from error
 
 
 def _describe(name: str, num_documents: int, blocks: TokenBlocks) -> str:

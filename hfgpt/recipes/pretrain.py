@@ -18,7 +18,9 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from hfgpt import HfGptConfig, HfGptForCausalLM, HfGptPreTrainedModel
 from hfgpt.errors import UserError, exit_on_user_error
+from hfgpt.serving.generation import encode_prompt
 from hfgpt.serving.loading import load_model
+from hfgpt.training.batches import num_training_steps
 from hfgpt.training.engine import start_accelerator, train
 from hfgpt.training.events import TrainingRun
 from hfgpt.training.reports import LossCurve, MetricsLog
@@ -50,10 +52,14 @@ def pretrain(config: PretrainConfig) -> TrainingRun:
     started = time.perf_counter()
     accelerator = start_accelerator(config)
     check_run_folder(config)
+    checkpoint = None if config.init_from is None else load_checkpoint(config)
     corpus = prepare_corpus(config, accelerator)
     set_seed(config.seed)
-    model = build_model(config, corpus.tokenizer)
+    model = new_model(config, corpus.tokenizer) if checkpoint is None else checkpoint
+    prepare_for_tokenizer(model, corpus.tokenizer, config)
+    num_training_steps(corpus.train, config)  # refuses too little text
     folder = prepare_run_folder(config, accelerator)
+    set_seed(config.seed, device_specific=True)  # each process draws a dropout of its own
     for line in [*corpus.description, f"model: {model.num_parameters():,} parameters on {accelerator.device}"]:
         accelerator.print(line)
 
@@ -70,7 +76,8 @@ def pretrain(config: PretrainConfig) -> TrainingRun:
         write_results(folder, results(run, corpus, seconds))
         print_results(run, corpus, seconds)
         print(f"Loss curve: {folder / 'loss_curve.png'}   Numbers: {folder / 'metrics.jsonl'}   Model: {final}")
-        print(f'Try it:     hfgpt generate --model {final} --prompt "{config.sample_prompts[0]}"')
+        prompt = next(filter(None, config.sample_prompts), "One day")
+        print(f'Try it:     hfgpt generate --model {final} --prompt "{prompt}"')
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return run
@@ -102,9 +109,14 @@ class LanguageModeling(Task):
         """Loss in nats per token; perplexity, its exponential; and bits per byte, which no tokenizer can flatter."""
         return {
             "loss": loss,
-            "perplexity": math.exp(min(loss, 700.0)),  # beyond, the exponential overflows
+            "perplexity": perplexity(loss),
             "bits_per_byte": bits_per_byte(loss, self.tokens_per_byte),
         }
+
+
+def perplexity(loss: float) -> float:
+    """The exponential of nats per token; infinite where it overflows."""
+    return math.exp(loss) if loss < 700 else math.inf
 
 
 def bits_per_byte(loss: float, tokens_per_byte: float) -> float:
@@ -112,43 +124,72 @@ def bits_per_byte(loss: float, tokens_per_byte: float) -> float:
     return loss * tokens_per_byte / math.log(2)
 
 
-def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> HfGptPreTrainedModel:
-    """A new model with random weights, or the one to continue from.
+def new_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> HfGptPreTrainedModel:
+    """A model with random weights for the tokenizer's ids and blocks of `block_size`, unless `config.model` says else.
 
     Raises:
-        UserError: If the model cannot be built or loaded, or does not fit the tokenizer or the block size.
+        UserError: If the fields do not fit together.
     """
-    model: HfGptPreTrainedModel
-    options: dict[str, Any] = {"attn_implementation": config.attn_implementation, "dtype": torch.float32}
-    if config.init_from is not None:
-        model = load_model(config.init_from, **options, **config.model)
-    else:
-        special_tokens = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-        sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": config.block_size}
-        try:
-            model = HfGptForCausalLM._from_config(HfGptConfig(**special_tokens | sizes | config.model), **options)
-        except (ValueError, StrictDataclassError, ImportError) as error:
-            raise UserError(f"The model cannot be built: {' '.join(str(error).split())}") from error
-    if len(tokenizer) > model.config.vocab_size:
-        raise UserError(
-            f"The tokenizer has {len(tokenizer)} ids, but the model's vocabulary only {model.config.vocab_size}: "
-            "use the tokenizer that the model was trained with."
-        )
+    special_tokens = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": config.block_size}
+    try:
+        model_config = HfGptConfig(**special_tokens | sizes | config.model)
+        return HfGptForCausalLM._from_config(model_config, **_model_options(config))
+    except (ValueError, StrictDataclassError, ImportError) as error:
+        raise UserError(f"The model cannot be built: {' '.join(str(error).split())}") from error
+
+
+def load_checkpoint(config: PretrainConfig) -> HfGptPreTrainedModel:
+    """The model to continue from.
+
+    Raises:
+        UserError: If there is none, or its context is shorter than a block.
+    """
+    assert config.init_from is not None
+    model = load_model(config.init_from, **_model_options(config), **config.model)
+    _refuse_long_blocks(config, model)
+    return model
+
+
+def _model_options(config: PretrainConfig) -> dict[str, Any]:
+    # Weights are kept in fp32 whatever the checkpoint's type is: mixed precision rounds copies of them.
+    return {"attn_implementation": config.attn_implementation, "dtype": torch.float32}
+
+
+def _refuse_long_blocks(config: PretrainConfig, model: HfGptPreTrainedModel) -> None:
     if config.block_size > model.config.max_position_embeddings:
         raise UserError(
             f"block_size ({config.block_size}) is greater than the model's max_position_embeddings "
             f"({model.config.max_position_embeddings}): lower it."
         )
+
+
+def prepare_for_tokenizer(
+    model: HfGptPreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: PretrainConfig
+) -> None:
+    """Check that model, tokenizer, blocks and prompts fit, and set how the finished model writes by default.
+
+    Raises:
+        UserError: If they do not.
+    """
+    if len(tokenizer) > model.config.vocab_size:
+        raise UserError(
+            f"The tokenizer has {len(tokenizer)} ids, but the model's vocabulary only {model.config.vocab_size}: "
+            "use the tokenizer that the model was trained with."
+        )
+    _refuse_long_blocks(config, model)
+    context = model.config.max_position_embeddings
+    for prompt in config.sample_prompts:
+        encode_prompt(tokenizer, prompt, max_new_tokens=config.sample_max_new_tokens, max_position_embeddings=context)
     model.generation_config = GenerationConfig(
         do_sample=True,
         temperature=0.8,
         top_k=50,
-        max_new_tokens=min(256, model.config.max_position_embeddings // 2),
+        max_new_tokens=min(256, context // 2),
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return model
 
 
 def results(run: TrainingRun, corpus: Corpus, seconds: float) -> dict[str, Any]:
@@ -171,7 +212,7 @@ def print_results(run: TrainingRun, corpus: Corpus, seconds: float) -> None:
         f"GPT after {run.step} steps": run.evaluations[-1].metrics["loss"],
     }
     rows = [
-        [name, f"{loss:.3f}", f"{math.exp(loss):,.1f}", f"{bits_per_byte(loss, corpus.tokens_per_byte):.3f}"]
+        [name, f"{loss:.3f}", f"{perplexity(loss):,.1f}", f"{bits_per_byte(loss, corpus.tokens_per_byte):.3f}"]
         for name, loss in losses.items()
     ]
     print_table(

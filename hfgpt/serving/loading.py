@@ -1,15 +1,31 @@
 """Loading a model for use or further training, with one sentence where it cannot be loaded."""
 
 import json
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
+from transformers.utils import logging
 
-from hfgpt import HfGptConfig, HfGptForCausalLM, HfGptPreTrainedModel
+from hfgpt import HfGptForCausalLM, HfGptPreTrainedModel
 from hfgpt.errors import UserError
 
 __all__ = ["load_model"]
+
+# What a damaged or foreign checkpoint makes transformers, torch and safetensors raise.
+LOADING_ERRORS = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+    json.JSONDecodeError,
+    pickle.UnpicklingError,
+)
 
 
 def load_model(
@@ -34,30 +50,41 @@ def load_model(
         raise UserError(f"There is no folder {name_or_path}: give the folder of a saved model or a Hub id.")
     source = str(folder) if folder.is_dir() else str(name_or_path)
     try:
-        model_type = HfGptConfig.get_config_dict(source)[0].get("model_type")
-        if model_type != HfGptConfig.model_type:
-            raise UserError(
-                f"{name_or_path} holds a model of type {model_type!r}; hfgpt computes its own and GPT-2's: "
-                "load it with transformers' Auto classes instead."
-            )
-        loaded: Any = model_class.from_pretrained(source, output_loading_info=True, **kwargs)
-    except UserError:
-        raise
-    except (OSError, ValueError, SafetensorError, json.JSONDecodeError) as error:
+        with _quiet_transformers():
+            loaded: Any = model_class.from_pretrained(source, output_loading_info=True, **kwargs)
+    except LOADING_ERRORS as error:
         raise UserError(f"{name_or_path} cannot be loaded as a model: {_one_line(error)}") from error
     model, info = loaded
-    _refuse_missing_weights(name_or_path, info)
+    _refuse_other_weights(name_or_path, info)
     return model
 
 
-def _refuse_missing_weights(name_or_path: str | Path, info: dict[str, Any]) -> None:
-    """Weights that the checkpoint lacks were drawn at random: only a new classification head may be."""
-    missing = sorted(name for name in info["missing_keys"] if not name.startswith("score."))
-    if missing:
-        raise UserError(
-            f"{name_or_path} lacks {len(missing)} of the model's weights ({', '.join(missing[:3])}, ...): "
-            "it is damaged or of another architecture."
-        )
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Without transformers' table of missing weights: what it says is said here, in a sentence."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _refuse_other_weights(name_or_path: str | Path, info: dict[str, Any]) -> None:
+    """Weights that are not in the checkpoint were drawn at random, and those not in the model were dropped.
+
+    Only heads may differ: a language model's is dropped by a classifier, whose own is new.
+    """
+    missing, unexpected = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
+    if any(name.startswith("lm_head.") for name in missing):
+        raise UserError(f"{name_or_path} has no language-modelling head: it holds another kind of model.")
+    for problem, names in (("lacks", missing), ("has, beyond the model,", unexpected)):
+        other = [name for name in names if not name.startswith(("score.", "lm_head."))]
+        if other:
+            raise UserError(
+                f"{name_or_path} {problem} {len(other)} weights ({', '.join(other[:3])}, ...): "
+                "it is damaged or of another architecture."
+            )
 
 
 def _one_line(error: Exception) -> str:

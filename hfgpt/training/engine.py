@@ -5,6 +5,7 @@ the sum over all targets of the global batch, on all devices, divided by their n
 batch is split. Everything else (progress bar, logs, pictures, samples) listens to events.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -88,12 +89,22 @@ def train(
         meter.add(report)
         _tell(callbacks, "on_step", run, report)
         if run.step == num_steps or run.step % config.logging_steps == 0:
-            _tell(callbacks, "on_log", run, meter.summary())
+            summary = meter.summary()
+            _refuse_divergence(summary["train_loss"], run.step)
+            _tell(callbacks, "on_log", run, summary)
         if run.step == num_steps or (config.eval_steps and run.step % config.eval_steps == 0):
             _evaluate_and_tell(run, task, callbacks)
             started = time.perf_counter()
     _tell(callbacks, "on_train_end", run)
     return run
+
+
+def _refuse_divergence(loss: float, step: int) -> None:
+    if not math.isfinite(loss):
+        raise UserError(
+            f"The loss is {loss} at step {step}, so the run has diverged: lower learning_rate, lengthen warmup_steps, "
+            "or set max_grad_norm."
+        )
 
 
 def _tell(callbacks: Sequence[Callback], event: str, *details: Any) -> None:
@@ -144,6 +155,7 @@ def evaluate(task: Task, model: nn.Module, config: TrainingConfig, accelerator: 
 def _evaluate_and_tell(run: TrainingRun, task: Task, callbacks: Sequence[Callback]) -> None:
     started = time.perf_counter()
     metrics = evaluate(task, run.model, run.config, run.accelerator)
+    _refuse_divergence(metrics["loss"], run.step)
     evaluation = Evaluation(run.step, metrics, time.perf_counter() - started)
     run.evaluations.append(evaluation)
     _tell(callbacks, "on_evaluation", run, evaluation)

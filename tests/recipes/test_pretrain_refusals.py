@@ -7,8 +7,6 @@ import pytest
 
 from hfgpt.recipes import corpus
 
-LATE = pytest.mark.xfail(strict=True, reason="the recipe finds this after the text is read, or in the first evaluation")
-
 
 @pytest.fixture
 def unread_text(monkeypatch) -> None:
@@ -144,7 +142,6 @@ def test_a_tokenizer_with_more_ids_than_the_checkpoint(recipe, checkpoint) -> No
     assert "290 ids" in message
 
 
-@LATE
 def test_a_prompt_too_long_for_the_context(recipe) -> None:
     assert "holds 16" in recipe.refusal(sample_prompts=["the cat sat on the mat and it sat"])
 
@@ -161,8 +158,8 @@ def test_a_prompt_too_long_for_the_context(recipe) -> None:
         {"tokenizer": "/no/such/tokenizer"},
         {"model": {"hidden_size": 15, "num_attention_heads": 2}},
         {"tokenizer_vocab_size": 100_000},
-        pytest.param({"global_batch_size": 100_000}, marks=LATE),
-        pytest.param({"sample_prompts": ["the cat sat on the mat and it sat"]}, marks=LATE),
+        {"global_batch_size": 100_000},
+        {"sample_prompts": ["the cat sat on the mat and it sat"]},
     ],
     ids=lambda fields: ", ".join(fields),
 )
@@ -178,7 +175,6 @@ def test_a_refused_run_leaves_the_run_that_it_would_have_replaced(recipe) -> Non
     assert {path: path.read_bytes() for path in recipe.output_dir.rglob("*") if path.is_file()} == before
 
 
-@LATE
 @pytest.mark.usefixtures("unread_text")
 @pytest.mark.parametrize(
     "fields",
@@ -189,7 +185,6 @@ def test_what_does_not_fit_the_checkpoint_is_known_before_the_text_is_read(recip
     recipe.refusal(**{"init_from": str(checkpoint), "tokenizer": None, "model": None, **fields})
 
 
-@LATE
 @pytest.mark.usefixtures("unread_text")
 def test_a_checkpoint_that_is_not_there_is_known_before_the_text_is_read(recipe, tmp_path, tokenizer_folder) -> None:
     recipe.refusal(init_from=str(tmp_path / "nothing"), tokenizer=str(tokenizer_folder), model=None)
