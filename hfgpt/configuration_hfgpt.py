@@ -49,6 +49,8 @@ class HfGptConfig(PreTrainedConfig):
         layer_norm_eps: Added to the variance inside every LayerNorm.
         initializer_range: Standard deviation of the initial weights; projections into the residual stream get
             this divided by sqrt(2 x `num_hidden_layers`) (Radford et al. 2019, section 2.3).
+        embedding_initializer_range: Standard deviation of the initial embeddings, where the head is not tied to them.
+            Default: `initializer_range`. The book leaves PyTorch's 1.0, with which a short text is learned sooner.
         qkv_bias: Whether the query, key and value projections have a bias.
         tie_word_embeddings: Whether the output head shares the token embedding's weights.
         embedding_dropout: Dropout probability after the embeddings.
@@ -88,6 +90,7 @@ class HfGptConfig(PreTrainedConfig):
     hidden_act: Literal["gelu_pytorch_tanh", "gelu"] = "gelu_pytorch_tanh"
     layer_norm_eps: float | int = 1e-5
     initializer_range: float | int = 0.02
+    embedding_initializer_range: float | int | None = None
     qkv_bias: bool = True
     tie_word_embeddings: bool = True
     embedding_dropout: float | int = 0.1
@@ -126,8 +129,13 @@ class HfGptConfig(PreTrainedConfig):
                 f"rotary positions turn pairs of features, so hidden_size / num_attention_heads must be even, "
                 f"but is {self.head_dim}."
             )
-        if self.initializer_range < 0:
-            raise ValueError(f"initializer_range must not be negative, but is {self.initializer_range}.")
+        for name in ("initializer_range", "embedding_initializer_range"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}.")
+        if self.tie_word_embeddings and self.embedding_initializer_range is not None:
+            raise ValueError(
+                "embedding_initializer_range needs tie_word_embeddings = False, because a tied head is the embedding."
+            )
         for name in ("embedding_dropout", "attention_dropout", "residual_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is a probability from 0 up to but not 1, but is {getattr(self, name)}.")

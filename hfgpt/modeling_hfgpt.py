@@ -264,7 +264,9 @@ class HfGptPreTrainedModel(PreTrainedModel):
         """
         if isinstance(module, nn.Linear | nn.Embedding):
             std = self.config.initializer_range
-            if getattr(module, "writes_to_residual", False):
+            if isinstance(module, nn.Embedding) and self.config.embedding_initializer_range is not None:
+                std = self.config.embedding_initializer_range
+            elif getattr(module, "writes_to_residual", False):
                 std /= math.sqrt(2 * self.config.num_hidden_layers)
             init.normal_(module.weight, mean=0.0, std=std)
         elif isinstance(module, nn.LayerNorm):

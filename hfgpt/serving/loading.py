@@ -75,14 +75,12 @@ def _refuse_other_weights(name_or_path: str | Path, info: dict[str, Any]) -> Non
 
     Only heads may differ: a language model's is dropped by a classifier, whose own is new.
     """
-    missing, unexpected = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
-    if any(name.startswith("lm_head.") for name in missing):
-        raise UserError(f"{name_or_path} has no language-modelling head: it holds another kind of model.")
-    for problem, names in (("lacks", missing), ("has, beyond the model,", unexpected)):
-        other = [name for name in names if not name.startswith(("score.", "lm_head."))]
-        if other:
+    missing = sorted(name for name in info["missing_keys"] if not name.startswith("score."))
+    foreign = sorted(name for name in info["unexpected_keys"] if not name.startswith(("score.", "lm_head.")))
+    for problem, names in (("lacks {} of the model's weights", missing), ("has {} weights too many", foreign)):
+        if names:
             raise UserError(
-                f"{name_or_path} {problem} {len(other)} weights ({', '.join(other[:3])}, ...): "
+                f"{name_or_path} {problem.format(len(names))} ({', '.join(names[:3])}{', ...' if names[3:] else ''}): "
                 "it is damaged or of another architecture."
             )
 
