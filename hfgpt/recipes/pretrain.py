@@ -8,6 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,8 +19,9 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from hfgpt import HfGptConfig, HfGptForCausalLM, HfGptPreTrainedModel
 from hfgpt.errors import UserError, exit_on_user_error
-from hfgpt.serving.generation import encode_prompt
+from hfgpt.serving.generation import continue_prompt, encode_prompt
 from hfgpt.serving.loading import load_model
+from hfgpt.tokenization import load_tokenizer
 from hfgpt.training.batches import num_training_steps
 from hfgpt.training.engine import start_accelerator, train
 from hfgpt.training.events import TrainingRun
@@ -75,6 +77,7 @@ def pretrain(config: PretrainConfig) -> TrainingRun:
         seconds = time.perf_counter() - started
         write_results(folder, results(run, corpus, seconds))
         print_results(run, corpus, seconds)
+        print_reloaded_sample(final, config)
         print(f"Loss curve: {folder / 'loss_curve.png'}   Numbers: {folder / 'metrics.jsonl'}   Model: {final}")
         prompt = next(filter(None, config.sample_prompts), "One day")
         print(f'Try it:     hfgpt generate --model {final} --prompt "{prompt}"')
@@ -190,6 +193,21 @@ def prepare_for_tokenizer(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
+
+
+def print_reloaded_sample(final: Path, config: PretrainConfig) -> None:
+    """Open the saved folder as a user would, and show that it writes."""
+    prompt = config.sample_prompts[0] if config.sample_prompts else ""
+    (text,) = continue_prompt(
+        load_model(final),
+        load_tokenizer(final),
+        prompt,
+        max_new_tokens=config.sample_max_new_tokens,
+        temperature=0.8,
+        top_k=50,
+        seed=config.seed + 1,  # another text than the last evaluation's
+    )
+    print(f"Reloaded from {final}, the model writes:\n\n{prompt}{text.strip() if not prompt else text}\n")
 
 
 def results(run: TrainingRun, corpus: Corpus, seconds: float) -> dict[str, Any]:
