@@ -296,7 +296,7 @@ def main(
     dtypes: Annotated[str, typer.Option(help="Comma-separated: fp32, bf16.")] = "fp32,bf16",
     contenders: Annotated[str, typer.Option(help="Comma-separated FAMILY:MODE. Default: all there are.")] = "",
     rounds: Annotated[int, typer.Option(min=1, help="Turns that each contender has.")] = 10,
-    steps: Annotated[int, typer.Option(min=1, help="Steps in a turn. Default: 1 on CPU, 10 on CUDA.")] | None = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps in a turn. Default: 1 on CPU, 10 on CUDA.")] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 for torch's own choice.")] = 0,
     batch_size: Annotated[int, typer.Option(min=0, help="Sequences in a batch; 0 for the size's own.")] = 0,
     sequence_length: Annotated[int, typer.Option(min=0, help="Tokens in a sequence; 0 for the size's own.")] = 0,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The shape of a GPT, and how GPT-2's own `config.json` is read as one.
 
 Ground floor of the house. This file travels to the Hub beside every checkpoint, so it imports nothing of hfgpt.
@@ -106,7 +107,7 @@ class HfGptConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         if self.intermediate_size is None:
             self.intermediate_size = 4 * self.hidden_size
-        self.validate_architecture()
+        self.validate_architecture()  # now, as one sentence; `strict` runs it again, but wraps what it says
 
     @property
     def head_dim(self) -> int:

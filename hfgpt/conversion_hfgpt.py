@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """GPT-2's weights in this model's names, and back.
 
 Ground floor of the house. GPT-2 stores `nn.Linear` weights transposed (its `Conv1D` computes `x @ W + b`), keeps query,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A GPT from scratch, to be read from top to bottom in the order of the book.
 
 Ground floor of the house: causal mask and attention (*Build a Large Language Model (From Scratch)*, chapter 3); the
@@ -50,16 +51,6 @@ __all__ = [
 ]
 
 IGNORE_INDEX = -100  # a label that bears no loss (PyTorch's and transformers' convention)
-
-# Where a process without hfgpt finds the classes in a saved folder.
-AUTO_MAP = {
-    "AutoConfig": "configuration_hfgpt.HfGptConfig",
-    "AutoModel": "modeling_hfgpt.HfGptModel",
-    "AutoModelForCausalLM": "modeling_hfgpt.HfGptForCausalLM",
-    "AutoModelForSequenceClassification": "modeling_hfgpt.HfGptForSequenceClassification",
-}
-# Arguments of `save_pretrained` that are meant for `push_to_hub`.
-HUB_OPTIONS = ("repo_id", "commit_message", "private", "token", "revision", "create_pr", "tags")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -170,6 +161,7 @@ class HfGptAttention(nn.Module):
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)
 
+        # transformers lets users switch the attention where it finds this very call in the source.
         attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
@@ -240,6 +232,17 @@ class HfGptLayer(GradientCheckpointingLayer):
         return hidden_states + self.residual_dropout(transformed)
 
 
+# Where a process without hfgpt finds the classes in a saved folder.
+AUTO_MAP = {
+    "AutoConfig": "configuration_hfgpt.HfGptConfig",
+    "AutoModel": "modeling_hfgpt.HfGptModel",
+    "AutoModelForCausalLM": "modeling_hfgpt.HfGptForCausalLM",
+    "AutoModelForSequenceClassification": "modeling_hfgpt.HfGptForSequenceClassification",
+}
+# Arguments of `save_pretrained` that are meant for `push_to_hub`.
+HUB_OPTIONS = ("repo_id", "commit_message", "commit_description", "private", "token", "revision", "create_pr", "tags")
+
+
 class HfGptPreTrainedModel(PreTrainedModel):
     """What all heads share: initialisation, checks of the input, and what transformers wants to know of a model."""
 
@@ -296,7 +299,7 @@ class HfGptPreTrainedModel(PreTrainedModel):
         if is_main_process:
             # Of this class and not of `self`: sharding and quantising derive classes that live in other files.
             custom_object_save(HfGptPreTrainedModel, save_directory)
-        if push_to_hub:
+        if push_to_hub:  # not by the parent, which would push the folder before the code is in it
             self.push_to_hub(hub_options.pop("repo_id", Path(save_directory).name), **hub_options)
 
 
@@ -338,6 +341,10 @@ class HfGptModel(HfGptPreTrainedModel):
             inputs_embeds: Token embeddings `(batch, tokens, hidden)` in place of `input_ids`.
             use_cache: Whether to make a cache if none is given. Default: `config.use_cache`.
 
+        Returns:
+            `last_hidden_state` `(batch, tokens, hidden)` after the final LayerNorm, the cache or None, and, where asked
+            for by `output_hidden_states` and `output_attentions`, those of every layer.
+
         Raises:
             ValueError: If both or neither of `input_ids` and `inputs_embeds` are given, if the sequence is longer than
                 `max_position_embeddings`, or (checked on CPU, outside tracing) if an id is outside the vocabulary.
@@ -356,7 +363,7 @@ class HfGptModel(HfGptPreTrainedModel):
 
         hidden_states, rotation = inputs_embeds, None
         if self.config.position_embedding_type == "learned":
-            hidden_states = hidden_states + self.embed_positions(position_ids)
+            hidden_states = hidden_states + self.embed_positions(position_ids)  # token + position (section 2.8)
         elif self.config.position_embedding_type == "rotary":
             rotation = rotary_angles(position_ids, self.config, inputs_embeds.dtype)
         hidden_states = self.embedding_dropout(hidden_states)
@@ -436,6 +443,7 @@ def causal_lm_loss(
         num_items_in_batch: N. Default: the number of judged tokens in this call. Given the number in the whole
             accumulated and distributed batch, losses of its parts add up to the loss of the whole.
         ignore_index: A label that bears no loss.
+        kwargs: What transformers hands to every loss, such as `vocab_size`; not read.
 
     Raises:
         ValueError: If the labels have not the shape of the logits' first two dimensions.

@@ -1,1 +1,1 @@
-"""The `hfgpt` command: a thin door to what the floors below do."""
+"""The `hfgpt` command: a thin door on the fourth floor to what the floors below do."""

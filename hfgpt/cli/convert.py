@@ -12,6 +12,7 @@ from hfgpt import HfGptConfig, HfGptForCausalLM, HfGptForSequenceClassification,
 from hfgpt.conversion_hfgpt import gpt2_config_dict, gpt2_state_dict
 from hfgpt.errors import UserError
 from hfgpt.serving.loading import load_model
+from hfgpt.tokenization import load_tokenizer
 
 from .output import new_folder
 
@@ -59,15 +60,14 @@ def run(source: str, destination: Path, *, to: Literal["gpt2", "hfgpt"], head: H
                 _save_as_gpt2(model, getattr(transformers, gpt2_class_name), folder)
             except ValueError as error:
                 raise UserError(str(error)) from error
-        copied = _copy_tokenizer(Path(source), folder)
+        tokenizer_said = _save_tokenizer(source, folder)
     added = (
         " Zero biases were added to q, k and v, which GPT-2's layout always has."
         if (to == "gpt2" and not model.config.qkv_bias)
         else ""
     )
     print(f"{source}: {model.num_parameters():,} parameters ({head}) written to {destination} in {to}'s layout.{added}")
-    if not copied:
-        print("No tokenizer stands beside the source, so none was copied.")
+    print(tokenizer_said)
     if to == "gpt2":
         print(f"Opens without hfgpt: transformers.{gpt2_class_name}.from_pretrained({str(destination)!r})")
 
@@ -99,8 +99,15 @@ def _save_as_gpt2(model: HfGptPreTrainedModel, gpt2_class: type, folder: Path) -
     gpt2.save_pretrained(folder)
 
 
-def _copy_tokenizer(source: Path, folder: Path) -> bool:
-    found = [source / name for name in TOKENIZER_FILES if (source / name).is_file()]
-    for path in found:
-        shutil.copy(path, folder)
-    return bool(found)
+def _save_tokenizer(source: str, folder: Path) -> str:
+    """Put the source's tokenizer beside the model, by copying its files where they are at hand; says what was done."""
+    if Path(source).is_dir():
+        found = [Path(source) / name for name in TOKENIZER_FILES if (Path(source) / name).is_file()]
+        for path in found:
+            shutil.copy(path, folder)
+        return "The tokenizer's files were copied." if found else "No tokenizer stands beside the source."
+    try:
+        load_tokenizer(source).save_pretrained(folder)
+    except UserError as error:
+        return f"No tokenizer was saved: {error}"
+    return "The tokenizer was saved beside it."

@@ -1,22 +1,22 @@
 """`hfgpt generate`: a prompt in, continuations out."""
 
 import json
+import sys
 
 import torch
 from transformers import TextStreamer
 
+from hfgpt.serving.defaults import DEFAULT_NEW_TOKENS
 from hfgpt.serving.generation import continue_prompt
 from hfgpt.serving.loading import load_model
 from hfgpt.tokenization import load_tokenizer, replace_lone_surrogates
-
-DEFAULT_NEW_TOKENS = 200
 
 
 def run(
     model_name: str,
     prompt: str,
     *,
-    tokenizer: str | None,
+    tokenizer_name: str | None,
     max_new_tokens: int | None,
     num_samples: int,
     temperature: float,
@@ -30,17 +30,19 @@ def run(
     Raises:
         UserError: If model or tokenizer cannot be loaded, or prompt and answer do not fit into the context.
     """
-    prompt, _ = replace_lone_surrogates(prompt)  # bytes that are not UTF-8 arrive as such, and cannot be printed
+    prompt, num_replaced = replace_lone_surrogates(prompt)  # bytes that are not UTF-8 arrive as lone surrogates
+    if num_replaced:
+        print(f"hfgpt: {num_replaced} bytes of the prompt are not UTF-8 and were replaced.", file=sys.stderr)
     model = load_model(model_name, device_map="cuda" if torch.cuda.is_available() else "cpu")
-    encoder = load_tokenizer(tokenizer or model_name)
+    tokenizer = load_tokenizer(tokenizer_name or model_name)
     if max_new_tokens is None:
-        num_tokens = max(1, len(encoder(prompt, add_special_tokens=False)["input_ids"]))
+        num_tokens = max(1, len(tokenizer(prompt, add_special_tokens=False)["input_ids"]))
         room = model.config.max_position_embeddings - num_tokens
         max_new_tokens = max(1, min(DEFAULT_NEW_TOKENS, room))
     streams = not as_json
     continuations = continue_prompt(
         model,
-        encoder,
+        tokenizer,
         prompt,
         max_new_tokens=max_new_tokens,
         num_samples=num_samples,
@@ -48,7 +50,7 @@ def run(
         top_k=top_k,
         top_p=top_p,
         seed=seed,
-        streamer=TextStreamer(encoder, skip_prompt=True, skip_special_tokens=True) if streams else None,
+        streamer=TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True) if streams else None,
     )
     for index in range(num_samples):
         if streams:

@@ -11,6 +11,7 @@ from huggingface_hub.utils.tqdm import are_progress_bars_disabled, enable_progre
 from transformers.utils import logging as transformers_logging  # loaded already: `import hfgpt` needs transformers
 
 from hfgpt.errors import exit_on_user_error
+from hfgpt.serving.defaults import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
 
 __all__ = ["app", "main"]
 
@@ -58,10 +59,17 @@ def pretrain(context: typer.Context) -> None:
 def generate(
     model: Annotated[str, typer.Option(help="Folder or Hub id of a model, hfgpt's or GPT-2's.")],
     prompt: Annotated[str, typer.Option(help="Text to continue; empty: begin a new document.")] = "",
-    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest continuation, in tokens.")] = None,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Longest continuation, in tokens. Default: 200, or what the context has room for."),
+    ] = None,
     num_samples: Annotated[int, typer.Option(min=1, help="How many continuations.")] = 1,
-    temperature: Annotated[float, typer.Option(min=0, help="Below 1: bolder choices are rarer; 0: none.")] = 0.8,
-    top_k: Annotated[int | None, typer.Option(min=1, help="Choose among the so many likeliest tokens only.")] = 50,
+    temperature: Annotated[
+        float, typer.Option(min=0, help="Below 1: bolder choices are rarer; 0: none.")
+    ] = DEFAULT_TEMPERATURE,
+    top_k: Annotated[
+        int | None, typer.Option(min=1, help="Choose among the so many likeliest tokens only.")
+    ] = DEFAULT_TOP_K,
     top_p: Annotated[
         float | None, typer.Option(min=0, max=1, help="Choose among the likeliest tokens of this joint probability.")
     ] = None,
@@ -75,7 +83,7 @@ def generate(
     run(
         model,
         prompt,
-        tokenizer=tokenizer,
+        tokenizer_name=tokenizer,
         max_new_tokens=max_new_tokens,
         num_samples=num_samples,
         temperature=temperature,

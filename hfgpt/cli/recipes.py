@@ -35,4 +35,4 @@ def copy(name: str, destination: Path) -> None:
 
 def _all() -> dict[str, Path]:
     folder = configs_folder()
-    return {str(path.relative_to(folder).with_suffix("")): path for path in sorted(folder.glob("*/*.yaml"))}
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.glob("*/*.yaml"))}

@@ -13,7 +13,6 @@ import csv
 import gzip
 import io
 import json
-import re
 import sys
 import zlib
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hfgpt.bulk_encoding import replace_lone_surrogates
 from hfgpt.errors import UserError
 
 __all__ = ["READABLE_SUFFIXES", "choose_text_column", "file_kind", "read_documents", "text_column_of"]
@@ -33,8 +33,6 @@ READABLE_SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet")
 # How many rows of a csv or tsv file are looked at to tell a column of text from a column of numbers.
 ROWS_TO_INSPECT = 100
 PARQUET_ROWS_PER_BATCH = 1024
-
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def file_kind(path: Path) -> str | None:
@@ -58,7 +56,7 @@ def read_documents(files: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
         path = Path(name)
         with _errors_of_the_user(path):
             for text in _read_texts(path, column):
-                replaced, lone_surrogates = _LONE_SURROGATE.subn("\ufffd", text)
+                replaced, lone_surrogates = replace_lone_surrogates(text)
                 yield {"text": replaced, "lone_surrogates": lone_surrogates}
 
 

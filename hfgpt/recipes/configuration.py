@@ -8,10 +8,11 @@ from typing import TypeVar
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from hfgpt.errors import UserError
+from hfgpt.training.config import TrainingConfig
 
-__all__ = ["config_parser", "find_config", "parse_config", "shipped_configs"]
+__all__ = ["configs_folder", "find_config", "parse_config", "shipped_configs"]
 
-ConfigT = TypeVar("ConfigT")
+ConfigT = TypeVar("ConfigT", bound=TrainingConfig)
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the text under each field is its help
 
@@ -69,7 +70,7 @@ def parse_config(recipe: str, config_class: type[ConfigT], description: str, arg
         raise UserError(f"{message} (hfgpt {recipe} --help lists the options)") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The YAML file given by --config cannot be read: {error}.") from error
-    problems = config.problems()  # type: ignore[attr-defined]
+    problems = config.problems()
     if problems:
         raise UserError(" ".join(problems))
     return config

@@ -20,7 +20,11 @@ class ProgressBar(Callback):
         )
 
     def on_log(self, run: TrainingRun, summary: dict[str, float]) -> None:
-        per_second = next(f"{value:,.0f} {name[:-11]}/s" for name, value in summary.items() if "_per_second" in name)
+        per_second = next(
+            f"{value:,.0f} {name.removesuffix('_per_second')}/s"
+            for name, value in summary.items()
+            if "_per_second" in name
+        )
         self.bar.set_postfix_str(f"loss {summary['train_loss']:.3f}, {per_second}", refresh=False)
         self.bar.update(run.step - self.bar.n)
 

@@ -58,7 +58,10 @@ class _StreamedBlocks(IterableDataset):
 
 
 def prepare_corpus(config: PretrainConfig, accelerator: Accelerator) -> Corpus:
-    """Load, split, tokenise and cut the text; the first process does the work, the others read its cache.
+    """Load, split, tokenise and cut the text.
+
+    The first process goes first; the others find in the cache what `datasets` keeps there, and repeat the rest with the
+    same result.
 
     Raises:
         UserError: If the source, its columns, the tokenizer or the sizes are not as the configuration says.
@@ -98,7 +101,6 @@ def _cut_into_blocks(
     described = [
         f"source: {config.source}, split by {split.by}",
         f"tokenizer: {len(tokenizer):,} ids, {_origin(config.tokenizer_name)}",
-        _describe("validation", len(validation_text), validation),
     ]
     baselines = {}
     train: Dataset | IterableDataset
@@ -109,9 +111,10 @@ def _cut_into_blocks(
     else:
         train_tokens = encode_documents(split.train, encode, end_of_text_id=end_of_text_id)
         train = _blocks("training", train_tokens, config, len(tokenizer))
-        described.insert(2, _describe("train", len(split.train), train))
+        described.append(_describe("train", len(split.train), train))
         orders = config.ngram_baselines if is_main_process else []  # only this process reports them
         baselines = _ngram_losses(orders, train_tokens, validation_tokens, validation, len(tokenizer))
+    described.append(_describe("validation", len(validation_text), validation))
     return Corpus(
         tokenizer=tokenizer,
         train=train,
@@ -131,7 +134,7 @@ def _blocks(side: str, tokens: datasets.Dataset, config: PretrainConfig, vocab_s
 
 
 def _describe(name: str, num_documents: int, blocks: TokenBlocks) -> str:
-    left_out = f", {blocks.num_tokens_left_out} tokens at the end left out" if blocks.num_tokens_left_out else ""
+    left_out = f", {blocks.num_tokens_left_out} tokens left out" if blocks.num_tokens_left_out else ""
     return (
         f"{name}: {num_documents:,} document{'s' if num_documents != 1 else ''}, {blocks.num_tokens:,} tokens in "
         f"{len(blocks):,} blocks of {blocks.block_size}{left_out}"

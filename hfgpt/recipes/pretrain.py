@@ -5,6 +5,7 @@ hfgpt pretrain --config demo --learning_rate 1e-3
 """
 
 import math
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from hfgpt import HfGptConfig, HfGptForCausalLM, HfGptPreTrainedModel
 from hfgpt.errors import UserError, exit_on_user_error
+from hfgpt.serving.defaults import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
 from hfgpt.serving.generation import continue_prompt, encode_prompt
 from hfgpt.serving.loading import load_model
 from hfgpt.tokenization import load_tokenizer
@@ -58,7 +60,9 @@ def pretrain(config: PretrainConfig) -> TrainingRun:
     corpus = prepare_corpus(config, accelerator)
     set_seed(config.seed)
     model = new_model(config, corpus.tokenizer) if checkpoint is None else checkpoint
-    prepare_for_tokenizer(model, corpus.tokenizer, config)
+    check_fit(model, corpus.tokenizer, config)
+    model.generation_config = default_generation_config(corpus.tokenizer, model.config.max_position_embeddings)
+    corpus.tokenizer.model_max_length = model.config.max_position_embeddings  # saved with the model in final/
     num_training_steps(corpus.train, config)  # refuses too little text
     folder = prepare_run_folder(config, accelerator)
     set_seed(config.seed, device_specific=True)  # each process draws a dropout of its own
@@ -80,7 +84,7 @@ def pretrain(config: PretrainConfig) -> TrainingRun:
         print_reloaded_sample(final, config)
         print(f"Loss curve: {folder / 'loss_curve.png'}   Numbers: {folder / 'metrics.jsonl'}   Model: {final}")
         prompt = next(filter(None, config.sample_prompts), "One day")
-        print(f'Try it:     hfgpt generate --model {final} --prompt "{prompt}"')
+        print(f"Try it:     hfgpt generate --model {final} --prompt {shlex.quote(prompt)}")
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return run
@@ -167,10 +171,8 @@ def _refuse_long_blocks(config: PretrainConfig, model: HfGptPreTrainedModel) -> 
         )
 
 
-def prepare_for_tokenizer(
-    model: HfGptPreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: PretrainConfig
-) -> None:
-    """Check that model, tokenizer, blocks and prompts fit, and set how the finished model writes by default.
+def check_fit(model: HfGptPreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: PretrainConfig) -> None:
+    """Check that model, tokenizer, blocks and prompts fit together.
 
     Raises:
         UserError: If they do not.
@@ -184,10 +186,14 @@ def prepare_for_tokenizer(
     context = model.config.max_position_embeddings
     for prompt in config.sample_prompts:
         encode_prompt(tokenizer, prompt, max_new_tokens=config.sample_max_new_tokens, max_position_embeddings=context)
-    model.generation_config = GenerationConfig(
+
+
+def default_generation_config(tokenizer: PreTrainedTokenizerBase, context: int) -> GenerationConfig:
+    """How the finished model writes where nobody says else; `pipeline` would ask a small one for too many tokens."""
+    return GenerationConfig(
         do_sample=True,
-        temperature=0.8,
-        top_k=50,
+        temperature=DEFAULT_TEMPERATURE,
+        top_k=DEFAULT_TOP_K,
         max_new_tokens=min(256, context // 2),
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -203,8 +209,8 @@ def print_reloaded_sample(final: Path, config: PretrainConfig) -> None:
         load_tokenizer(final),
         prompt,
         max_new_tokens=config.sample_max_new_tokens,
-        temperature=0.8,
-        top_k=50,
+        temperature=DEFAULT_TEMPERATURE,
+        top_k=DEFAULT_TOP_K,
         seed=config.seed + 1,  # another text than the last evaluation's
     )
     print(f"Reloaded from {final}, the model writes:\n\n{prompt}{text.strip() if not prompt else text}\n")

@@ -89,6 +89,8 @@ class PretrainConfig(TrainingConfig):
             found.append("A stream cannot be split by characters, for its length is not known: split_by documents.")
         if self.streaming and self.tokenizer_name == "train":
             found.append("A stream cannot train a tokenizer: give --tokenizer a folder or Hub id.")
+        if self.streaming and self.dataloader_num_workers:
+            found.append("A stream is read in the training process: leave dataloader_num_workers at 0 with streaming.")
         if self.streaming and self.ngram_baselines:
             found.append("n-gram baselines need the whole text: leave them out with streaming.")
         if any(order < 1 for order in self.ngram_baselines):
@@ -104,6 +106,10 @@ class PretrainConfig(TrainingConfig):
         for alias, name in HfGptConfig.attribute_map.items():
             if alias in self.model and name in self.model:
                 found.append(f"model gives {name} twice, also as {alias}: leave one of them out.")
+        names = {HfGptConfig.attribute_map.get(name, name) for name in self.model}
+        fixed = sorted(name for name in names if not name.endswith("_dropout"))
+        if self.init_from and fixed and not unknown:
+            found.append(f"model.{', model.'.join(fixed)} cannot be changed in a trained checkpoint: leave it out.")
         context_given = self.init_from or {"max_position_embeddings", "n_positions", "n_ctx"} & set(self.model)
         if not context_given and self.sample_max_new_tokens >= self.block_size:
             # The new model's context is one block, and prompt and answer must fit into it together.

@@ -56,6 +56,8 @@ def prepare_run_folder(config: TrainingConfig, accelerator: Accelerator) -> Path
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"output_dir {folder} cannot be created: {error.strerror}.") from error
+        for outdated in ("results.json", "loss_curve.png"):  # final/ stays until another is whole
+            (folder / outdated).unlink(missing_ok=True)
         write_config(config, folder / "config.yaml")
     accelerator.wait_for_everyone()
     return folder

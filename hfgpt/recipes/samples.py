@@ -4,6 +4,7 @@ import json
 
 from transformers import PreTrainedTokenizerBase
 
+from hfgpt.serving.defaults import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
 from hfgpt.serving.generation import continue_prompt
 from hfgpt.training.events import Callback, Evaluation, TrainingRun
 
@@ -35,8 +36,8 @@ class SampleText(Callback):
             self.tokenizer,
             prompt,
             max_new_tokens=self.max_new_tokens,
-            temperature=0.8,
-            top_k=50,
+            temperature=DEFAULT_TEMPERATURE,
+            top_k=DEFAULT_TOP_K,
             seed=self.seed,
         )
         run.model.train(was_training)

@@ -73,8 +73,10 @@ def _quiet_transformers() -> Iterator[None]:
 def _refuse_other_weights(name_or_path: str | Path, info: dict[str, Any]) -> None:
     """Weights that are not in the checkpoint were drawn at random, and those not in the model were dropped.
 
-    Only heads may differ: a language model's is dropped by a classifier, whose own is new.
+    Only heads may differ: a language model's is dropped by a classifier, whose own is new, and that is said.
     """
+    if any(name.startswith("score.") for name in info["missing_keys"]):
+        logging.get_logger(__name__).warning("%s has no classification head: a new one is random.", name_or_path)
     missing = sorted(name for name in info["missing_keys"] if not name.startswith("score."))
     foreign = sorted(name for name in info["unexpected_keys"] if not name.startswith(("score.", "lm_head.")))
     for problem, names in (("lacks {} of the model's weights", missing), ("has {} weights too many", foreign)):

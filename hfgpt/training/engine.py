@@ -36,7 +36,9 @@ def start_accelerator(config: TrainingConfig) -> Accelerator:
     """
     precision = config.mixed_precision
     if precision == "auto":
-        precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+        precision = (
+            "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+        )
     try:
         accelerator = Accelerator(mixed_precision=precision)
     except ValueError as error:  # no such format on this device, or another one is in use in this Python process
