@@ -40,10 +40,7 @@ def num_training_steps(examples: Dataset | IterableDataset, config: TrainingConf
     if config.max_steps is not None:
         return config.max_steps
     assert config.num_train_epochs is not None  # TrainingConfig.problems
-    num_steps = max(1, round(config.num_train_epochs * (num_examples // config.global_batch_size)))
-    if config.warmup_steps >= num_steps:
-        raise UserError(f"warmup_steps ({config.warmup_steps}) must be fewer than the run's {num_steps} steps.")
-    return num_steps
+    return max(1, round(config.num_train_epochs * (num_examples // config.global_batch_size)))
 
 
 def micro_batch_size(config: TrainingConfig, num_processes: int) -> int:

@@ -85,8 +85,6 @@ class TrainingConfig:
                 found.append(f"{name} must lie between 0 and 1, 1 excluded, but is {getattr(self, name)}.")
         if not 0 <= self.seed < 2**32:  # what NumPy's generator, which `set_seed` seeds with the others, takes
             found.append(f"seed must lie between 0 and 2^32 - 1, but is {self.seed}.")
-        if self.max_steps is not None and self.warmup_steps >= self.max_steps:
-            found.append(f"warmup_steps ({self.warmup_steps}) must be fewer than max_steps ({self.max_steps}).")
         if self.min_learning_rate > self.learning_rate:
             found.append(f"min_learning_rate ({self.min_learning_rate}) is above learning_rate ({self.learning_rate}).")
         if self.micro_batch_size and self.global_batch_size % self.micro_batch_size != 0:

@@ -5,6 +5,7 @@ the sum over all targets of the global batch, on all devices, divided by their n
 batch is split. Everything else (progress bar, logs, pictures, samples) listens to events.
 """
 
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ from .reports import Meter
 from .task import Batch, Task
 
 __all__ = ["evaluate", "start_accelerator", "train"]
+
+logger = logging.getLogger(__name__)
 
 
 def start_accelerator(config: TrainingConfig) -> Accelerator:
@@ -62,6 +65,10 @@ def train(
         UserError: If the configuration does not fit the number of processes or the data.
     """
     num_steps = num_training_steps(task.train_examples, config)
+    if config.warmup_steps >= num_steps and accelerator.is_main_process:
+        logger.warning(
+            "The learning rate never reaches its peak: %d steps, warmup_steps %d.", num_steps, config.warmup_steps
+        )
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
     model.to(accelerator.device)
