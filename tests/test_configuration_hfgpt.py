@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, GPT2Config, PreTrainedModel
 
@@ -198,3 +199,20 @@ def test_the_refused_gpt2_is_refused_by_the_model_s_from_pretrained_too(
     random_gpt2(scale_attn_by_inverse_layer_idx=True).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="scale_attn_by_inverse_layer_idx"):
         HfGptForCausalLM.from_pretrained(tmp_path)
+
+
+def test_initial_embeddings_have_a_scale_of_their_own_only_beside_an_untied_head() -> None:
+    config = HfGptConfig(
+        vocab_size=500,
+        hidden_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        tie_word_embeddings=False,
+        embedding_initializer_range=1.0,
+    )
+    torch.manual_seed(0)
+    model = HfGptForCausalLM(config)
+    assert model.model.embed_tokens.weight.std().item() == pytest.approx(1.0, rel=0.02)
+    assert model.lm_head.weight.std().item() == pytest.approx(0.02, rel=0.02)
+    with pytest.raises(ValueError, match="embedding_initializer_range needs tie_word_embeddings = False"):
+        HfGptConfig(embedding_initializer_range=1.0)

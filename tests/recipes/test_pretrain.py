@@ -48,6 +48,12 @@ def test_the_folder_of_a_run_holds_what_is_documented(recipe) -> None:
     assert (recipe.output_dir / "config.yaml").read_text() == (recipe.final / "run_config.yaml").read_text()
 
 
+def test_the_saved_tokenizer_truncates_to_what_the_saved_model_sees(recipe) -> None:
+    recipe.run(model={"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "n_positions": 40})
+    context = AutoModelForCausalLM.from_pretrained(recipe.final).config.max_position_embeddings
+    assert AutoTokenizer.from_pretrained(recipe.final).model_max_length == context == 40
+
+
 def test_the_configuration_that_was_written_is_whole_and_repeats_the_run(recipe) -> None:
     dropouts = dict.fromkeys(("embedding_dropout", "attention_dropout", "residual_dropout"), 0.1)
     recipe.run("--model.hidden_size=32", model={"num_hidden_layers": 1, "num_attention_heads": 2, **dropouts})

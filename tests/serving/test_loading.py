@@ -185,3 +185,9 @@ def test_a_pickle_runs_no_code(model_folder, tmp_path) -> None:
     with pytest.raises(Exception, match="Weights only load failed"):
         load_model(model_folder)
     assert not (tmp_path / "attacked").exists()
+
+
+def test_a_new_classification_head_is_said(model_folder, caplog) -> None:
+    caplog.set_level("WARNING")
+    load_model(model_folder, HfGptForSequenceClassification)
+    assert "has no classification head: a new one is random" in caplog.text
