@@ -4,6 +4,7 @@
 Ground floor of the house. This file travels to the Hub beside every checkpoint, so it imports nothing of hfgpt.
 """
 
+import math
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -29,30 +30,45 @@ _COMMON_FIELDS = {"architectures", "dtype", "torch_dtype", "id2label", "label2id
 
 @strict
 class HfGptConfig(PreTrainedConfig):
-    r"""The shape of a GPT: a decoder-only transformer with LayerNorm before each sub-layer.
+    r"""The shape of a GPT: a decoder-only transformer with a normalisation before each sub-layer.
 
     The defaults are GPT-2 "small" (124,439,808 parameters). The book's variant (*Build a Large Language Model (From
     Scratch)*, section 4.1) is `qkv_bias=False, tie_word_embeddings=False`. GPT-2's names (`n_embd`, `n_layer`,
     `n_head`, `n_positions`, `n_inner`, `activation_function`, ...) are understood on the way in.
+
+    A Llama is `position_embedding_type="rotary", norm_type="rms_norm", hidden_act="swiglu", qkv_bias=False,
+    use_bias=False`, with fewer `num_key_value_heads` from Llama 2 (70B) on, and with a `sliding_window` it is the
+    first Mistral.
 
     Args:
         vocab_size: Number of token ids; rows of the token embedding.
         hidden_size: Width of the residual stream; a multiple of `num_attention_heads`.
         num_hidden_layers: Number of transformer blocks.
         num_attention_heads: Number of attention heads, each of width `hidden_size / num_attention_heads`.
-        intermediate_size: Width between the two layers of the feed-forward network. Default: 4 x `hidden_size`.
+        num_key_value_heads: Number of key and value heads, each shared by a group of `num_attention_heads /
+            num_key_value_heads` query heads (grouped-query attention, Ainslie et al. 2023); the cache shrinks with
+            them. 1 is multi-query attention (Shazeer 2019). Default: `num_attention_heads`, no sharing.
+        sliding_window: How many tokens a token sees, itself included (Child et al. 2019; Jiang et al. 2023); at least
+            2. Default: None, all those before it.
+        is_causal: Whether a token sees itself and those before it only. False lifts the causal mask: every token then
+            sees the whole text, no cache is made, and text cannot be generated in a way that the model was trained for.
+        intermediate_size: Width between the layers of the feed-forward network. Default: 4 x `hidden_size`; with
+            `"swiglu"`, whose three matrices take the place of two, two thirds of that, rounded up to a multiple of 8.
         max_position_embeddings: Longest sequence in tokens, prompt and answer together.
         position_embedding_type: `"learned"` adds a trained vector per position (GPT-2, the book); `"rotary"` rotates
             queries and keys by angles that grow with the position (Su et al. 2021); `"none"` leaves the order of
             tokens to the causal mask alone.
         rope_theta: Base of the rotary wavelengths; read only with `"rotary"`.
-        hidden_act: `"gelu_pytorch_tanh"` (GPT-2's and the book's formula) or `"gelu"` (exact).
-        layer_norm_eps: Added to the variance inside every LayerNorm.
+        hidden_act: `"gelu_pytorch_tanh"` (GPT-2's and the book's formula), `"gelu"` (exact), or `"swiglu"`, a linear
+            layer gated by the SiLU of another (Shazeer 2020, equation 6).
+        norm_type: `"layer_norm"` (GPT-2, the book) or `"rms_norm"`, which only scales (Zhang & Sennrich 2019).
+        layer_norm_eps: Added to the variance, or the mean square, inside every normalisation.
         initializer_range: Standard deviation of the initial weights; projections into the residual stream get
             this divided by sqrt(2 x `num_hidden_layers`) (Radford et al. 2019, section 2.3).
         embedding_initializer_range: Standard deviation of the initial embeddings, where the head is not tied to them.
             Default: `initializer_range`. The book leaves PyTorch's 1.0, with which a short text is learned sooner.
         qkv_bias: Whether the query, key and value projections have a bias.
+        use_bias: Whether the other linear layers of a block, and every LayerNorm, have one.
         tie_word_embeddings: Whether the output head shares the token embedding's weights.
         embedding_dropout: Dropout probability after the embeddings.
         attention_dropout: Dropout probability of the attention weights.
@@ -84,15 +100,20 @@ class HfGptConfig(PreTrainedConfig):
     hidden_size: int = 768
     num_hidden_layers: int = 12
     num_attention_heads: int = 12
+    num_key_value_heads: int | None = None
+    sliding_window: int | None = None
+    is_causal: bool = True
     intermediate_size: int | None = None
     max_position_embeddings: int = 1024
     position_embedding_type: Literal["learned", "rotary", "none"] = "learned"
     rope_theta: float | int = 10_000.0
-    hidden_act: Literal["gelu_pytorch_tanh", "gelu"] = "gelu_pytorch_tanh"
+    hidden_act: Literal["gelu_pytorch_tanh", "gelu", "swiglu"] = "gelu_pytorch_tanh"
+    norm_type: Literal["layer_norm", "rms_norm"] = "layer_norm"
     layer_norm_eps: float | int = 1e-5
     initializer_range: float | int = 0.02
     embedding_initializer_range: float | int | None = None
     qkv_bias: bool = True
+    use_bias: bool = True
     tie_word_embeddings: bool = True
     embedding_dropout: float | int = 0.1
     attention_dropout: float | int = 0.1
@@ -106,7 +127,10 @@ class HfGptConfig(PreTrainedConfig):
         # GPT-2's names arrive as aliases inside this call, so what is derived from a size is derived after it.
         super().__post_init__(**kwargs)
         if self.intermediate_size is None:
-            self.intermediate_size = 4 * self.hidden_size
+            gated = self.hidden_act == "swiglu"
+            self.intermediate_size = 8 * math.ceil(self.hidden_size / 3) if gated else 4 * self.hidden_size
+        if self.num_key_value_heads is None:
+            self.num_key_value_heads = self.num_attention_heads
         self.validate_architecture()  # now, as one sentence; `strict` runs it again, but wraps what it says
 
     @property
@@ -114,9 +138,18 @@ class HfGptConfig(PreTrainedConfig):
         """Width of one attention head."""
         return self.hidden_size // self.num_attention_heads
 
+    @property
+    def base_model_tp_plan(self) -> dict[str, str]:  # type: ignore[override]  # a constant in other configurations
+        """How tensor parallelism splits the layers: every process takes its own heads and its own hidden features."""
+        columns = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.fc1"]
+        columns += ["mlp.fc_gate"] if self.hidden_act == "swiglu" else []
+        rows = ["self_attn.o_proj", "mlp.fc2"]
+        plan = dict.fromkeys(columns, "colwise") | dict.fromkeys(rows, "rowwise")
+        return {f"layers.*.{name}": style for name, style in plan.items()}
+
     def validate_architecture(self) -> None:
         """Check that the sizes fit together; called at construction and again before saving."""
-        positive = "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size"
+        positive = "vocab_size hidden_size num_hidden_layers num_attention_heads num_key_value_heads intermediate_size"
         for name in [*positive.split(), "max_position_embeddings", "layer_norm_eps", "rope_theta"]:
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be greater than zero, but is {getattr(self, name)}.")
@@ -124,6 +157,17 @@ class HfGptConfig(PreTrainedConfig):
             raise ValueError(
                 f"hidden_size ({self.hidden_size}) must be a multiple of num_attention_heads "
                 f"({self.num_attention_heads}), because the heads share it in equal parts."
+            )
+        assert self.num_key_value_heads is not None  # derived in __post_init__
+        if self.num_attention_heads % self.num_key_value_heads != 0:
+            raise ValueError(
+                f"num_attention_heads ({self.num_attention_heads}) must be a multiple of num_key_value_heads "
+                f"({self.num_key_value_heads}), because the query heads share them in groups of one size."
+            )
+        if self.sliding_window is not None and self.sliding_window < 2:
+            raise ValueError(
+                f"sliding_window must be at least 2, the token itself and the one before it, but is "
+                f"{self.sliding_window}; leave it out (null) to see all tokens."
             )
         if self.position_embedding_type == "rotary" and self.head_dim % 2 != 0:
             raise ValueError(

@@ -26,6 +26,9 @@ __all__ = ["gpt2_config_dict", "gpt2_state_dict", "register_gpt2_layout"]
 # GPT-2's buffers of old checkpoints (the causal mask and its fill value), under the names they have after renaming.
 GPT2_MASK_BUFFERS = [r"\.attn\.bias$", r"\.attn\.masked_bias$"]
 
+# This model's names of the activations that GPT-2 has, and GPT-2's.
+_GPT2_ACTIVATIONS = {"gelu_pytorch_tanh": "gelu_new", "gelu": "gelu"}
+
 _QUERY_KEY_VALUE = [rf"\.self_attn\.{name}_proj\." for name in "qkv"]
 
 
@@ -59,11 +62,26 @@ def register_gpt2_layout(model_type: str) -> None:
     register_checkpoint_conversion_mapping(model_type, mapping, overwrite=True)
 
 
+# Fields of the configuration that GPT-2's layout does not know, with the only value that it computes.
+_GPT2_COMPUTES = {
+    "position_embedding_type": "learned",
+    "norm_type": "layer_norm",
+    "sliding_window": None,
+    "is_causal": True,
+}
+
+
 def _refuse_inexact(config: PreTrainedConfig) -> None:
-    if config.position_embedding_type != "learned":
+    computes = _GPT2_COMPUTES | {"num_key_value_heads": config.num_attention_heads}
+    for name, computed in computes.items():
+        if getattr(config, name) != computed:
+            raise ValueError(
+                f"GPT-2's layout knows {name} = {computed!r} only, but this model has {getattr(config, name)!r}: it "
+                "cannot be converted exactly."
+            )
+    if config.hidden_act not in _GPT2_ACTIVATIONS:
         raise ValueError(
-            f"GPT-2's layout knows learned positions only, but this model has "
-            f"position_embedding_type={config.position_embedding_type!r}: it cannot be converted exactly."
+            f"GPT-2's layout knows no hidden_act = {config.hidden_act!r}: this model cannot be converted exactly."
         )
 
 
@@ -82,7 +100,7 @@ def gpt2_config_dict(config: PreTrainedConfig) -> dict[str, Any]:
         "n_layer": config.num_hidden_layers,
         "n_head": config.num_attention_heads,
         "n_inner": None if config.intermediate_size == 4 * config.hidden_size else config.intermediate_size,
-        "activation_function": {"gelu_pytorch_tanh": "gelu_new", "gelu": "gelu"}[config.hidden_act],
+        "activation_function": _GPT2_ACTIVATIONS[config.hidden_act],
         "layer_norm_epsilon": config.layer_norm_eps,
         "initializer_range": config.initializer_range,
         "embd_pdrop": config.embedding_dropout,
@@ -102,8 +120,8 @@ def gpt2_config_dict(config: PreTrainedConfig) -> dict[str, Any]:
 def gpt2_state_dict(model: PreTrainedModel) -> dict[str, Tensor]:
     """The weights of `model` (base model or any head) in GPT-2's names and orientation, bit for bit.
 
-    GPT-2's layout always has a query, key and value bias; where the model has none, zeros are written, which changes
-    no output. Tied weights appear under both names.
+    GPT-2's layout has a bias everywhere; where the model has none, zeros are written, which changes no output. Tied
+    weights appear under both names.
 
     Raises:
         ValueError: If GPT-2's layout cannot hold the model exactly; the sentence says why.
@@ -112,10 +130,9 @@ def gpt2_state_dict(model: PreTrainedModel) -> dict[str, Tensor]:
     state_dict = dict(model.state_dict())
     if not hasattr(model, "model"):  # the base model by itself
         state_dict = {f"model.{name}": weight for name, weight in state_dict.items()}
-    if not model.config.qkv_bias:
-        for name in [name for name in state_dict if name.endswith(tuple(f"{x}_proj.weight" for x in "qkv"))]:
-            weight = state_dict[name]
-            state_dict[name.replace(".weight", ".bias")] = weight.new_zeros(len(weight))
+    for name, weight in list(state_dict.items()):
+        if ".layers." in name or ".norm." in name:
+            state_dict.setdefault(name.replace(".weight", ".bias"), weight.new_zeros(len(weight)))
     used_for_loading = getattr(model, "_weight_conversions", None)
     try:
         # What revert_weight_conversion reverts.

@@ -24,7 +24,12 @@ from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.generation import GenerationConfig, GenerationMixin
-from transformers.masking_utils import create_causal_mask
+from transformers.masking_utils import (
+    create_causal_mask,
+    create_sliding_window_causal_mask,
+    find_packed_sequence_indices,
+    packed_sequence_mask_function,
+)
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import (
     BaseModelOutputWithPast,
@@ -78,7 +83,7 @@ def eager_attention_forward(
     attention_mask: Tensor | None,
     scaling: float,
     dropout: float = 0.0,
-    **kwargs: Unpack[TransformersKwargs],
+    **kwargs: Any,
 ) -> tuple[Tensor, Tensor]:
     r"""Scaled dot-product attention, written out (section 3.4; Vaswani et al. 2017, equation 1).
 
@@ -88,13 +93,16 @@ def eager_attention_forward(
 
     Args:
         query: `(batch, heads, tokens, head_dim)`.
-        key, value: `(batch, heads, seen_tokens, head_dim)`, the tokens of the cache before those of this call.
+        key, value: `(batch, key_value_heads, seen_tokens, head_dim)`, the tokens of the cache before those of this
+            call; each is shared by heads / key_value_heads query heads.
         attention_mask: `(batch, 1, tokens, seen_tokens)`, added to the scores, or None.
 
     Returns:
         The context vectors `(batch, tokens, heads, head_dim)` and the attention weights
         `(batch, heads, tokens, seen_tokens)`.
     """
+    if (group := query.shape[1] // key.shape[1]) > 1:
+        key, value = key.repeat_interleave(group, dim=1), value.repeat_interleave(group, dim=1)
     scores = query @ key.transpose(2, 3) * scaling  # (batch, heads, tokens, seen_tokens)
     if attention_mask is not None:
         scores = scores + attention_mask
@@ -127,19 +135,25 @@ def rotate(features: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 
 
 class HfGptAttention(nn.Module):
-    """Masked multi-head attention (section 3.6): `num_attention_heads` attentions side by side, then one projection."""
+    """Masked multi-head attention (section 3.6): `num_attention_heads` attentions side by side, then one projection.
+
+    With fewer `num_key_value_heads` each key and value head serves a group of query heads (Ainslie et al. 2023).
+    """
 
     def __init__(self, config: HfGptConfig, layer_idx: int) -> None:
         super().__init__()
+        assert config.num_key_value_heads is not None  # derived in the configuration's __post_init__
         self.config = config
         self.layer_idx = layer_idx  # where this layer's keys and values stand in the cache
         self.head_dim = config.head_dim
         self.scaling = 1 / math.sqrt(self.head_dim)
-        self.is_causal = True  # read by transformers' attention functions
+        self.is_causal = config.is_causal  # this and the next are read by transformers' attention functions
+        self.num_key_value_groups = config.num_attention_heads // config.num_key_value_heads
+        key_value_size = config.num_key_value_heads * self.head_dim
         self.q_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=config.qkv_bias)
-        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=config.qkv_bias)
-        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=config.qkv_bias)
-        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = nn.Linear(config.hidden_size, key_value_size, bias=config.qkv_bias)
+        self.v_proj = nn.Linear(config.hidden_size, key_value_size, bias=config.qkv_bias)
+        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=config.use_bias)
         self.o_proj.writes_to_residual = True  # type: ignore[assignment]  # see _init_weights
 
     def forward(
@@ -167,7 +181,15 @@ class HfGptAttention(nn.Module):
         )
         dropout = self.config.attention_dropout if self.training else 0.0
         context, weights = attention(
-            self, query, key, value, attention_mask, scaling=self.scaling, dropout=dropout, **kwargs
+            self,
+            query,
+            key,
+            value,
+            attention_mask,
+            scaling=self.scaling,
+            dropout=dropout,
+            sliding_window=self.config.sliding_window,  # read by flash attention, which takes no ready mask
+            **kwargs,
         )
         # (batch, tokens, heads, head_dim) -> (batch, tokens, hidden)
         return self.o_proj(context.reshape(*batch_and_tokens, -1)), weights
@@ -186,33 +208,52 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class HfGptMLP(nn.Module):
-    """The feed-forward network (section 4.3): widen, GELU, narrow; each token by itself."""
+    r"""The feed-forward network (section 4.3): widen, GELU, narrow; each token by itself.
+
+    $$ \mathrm{mlp}(x) = W_2\, \mathrm{gelu}(W_1 x), \qquad
+       \mathrm{swiglu}(x) = W_2\, (\mathrm{silu}(W_g x) \odot W_1 x), \quad \mathrm{silu}(z) = z / (1 + e^{-z}) $$
+    """
 
     def __init__(self, config: HfGptConfig) -> None:
         super().__init__()
         assert config.intermediate_size is not None  # derived in the configuration's __post_init__
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.activation = ACTIVATIONS[config.hidden_act]
-        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.use_bias)
+        self.is_gated = config.hidden_act == "swiglu"  # Shazeer 2020, equation 6
+        if self.is_gated:
+            self.fc_gate = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.use_bias)
+        else:
+            self.activation = ACTIVATIONS[config.hidden_act]
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.use_bias)
         self.fc2.writes_to_residual = True  # type: ignore[assignment]  # see _init_weights
 
     def forward(self, hidden_states: Tensor) -> Tensor:
+        if self.is_gated:
+            return self.fc2(F.silu(self.fc_gate(hidden_states)) * self.fc1(hidden_states))
         return self.fc2(self.activation(self.fc1(hidden_states)))
 
 
+def make_norm(config: HfGptConfig) -> nn.Module:
+    r"""The normalisation of one token's features, over the last dimension.
+
+    LayerNorm (section 4.2) is $\gamma (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta$, and RMSNorm, which leaves the
+    mean as it is, $\gamma\, x / \sqrt{\mathrm{mean}(x^2) + \epsilon}$ (Zhang & Sennrich 2019, equation 4).
+    """
+    if config.norm_type == "rms_norm":
+        return nn.RMSNorm(config.hidden_size, eps=config.layer_norm_eps)
+    return nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps, bias=config.use_bias)
+
+
 class HfGptLayer(GradientCheckpointingLayer):
-    r"""One transformer block (section 4.5), with LayerNorm before each sub-layer and a shortcut around it (4.4).
+    r"""One transformer block (section 4.5), with a norm before each sub-layer and a shortcut around it (4.4).
 
     $$ x \leftarrow x + \mathrm{attention}(\mathrm{norm}(x)), \qquad x \leftarrow x + \mathrm{mlp}(\mathrm{norm}(x)) $$
-
-    LayerNorm (section 4.2) is $\gamma (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta$ over the features of one token.
     """
 
     def __init__(self, config: HfGptConfig, layer_idx: int) -> None:
         super().__init__()
-        self.input_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.input_layernorm = make_norm(config)
         self.self_attn = HfGptAttention(config, layer_idx)
-        self.post_attention_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.post_attention_layernorm = make_norm(config)
         self.mlp = HfGptMLP(config)
         self.residual_dropout = nn.Dropout(config.residual_dropout)
 
@@ -252,6 +293,8 @@ class HfGptPreTrainedModel(PreTrainedModel):
     _no_split_modules = ["HfGptLayer"]
     _skip_keys_device_placement = ["past_key_values"]
     _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_flash_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
     _can_record_outputs = {"hidden_states": HfGptLayer, "attentions": HfGptAttention}
@@ -272,7 +315,7 @@ class HfGptPreTrainedModel(PreTrainedModel):
             elif getattr(module, "writes_to_residual", False):
                 std /= math.sqrt(2 * self.config.num_hidden_layers)
             init.normal_(module.weight, mean=0.0, std=std)
-        elif isinstance(module, nn.LayerNorm):
+        elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
             init.ones_(module.weight)
         if isinstance(module, nn.Linear | nn.LayerNorm) and module.bias is not None:
             init.zeros_(module.bias)
@@ -304,7 +347,7 @@ class HfGptPreTrainedModel(PreTrainedModel):
 
 
 class HfGptModel(HfGptPreTrainedModel):
-    """The stack without a head (section 4.6): embeddings, blocks, final LayerNorm."""
+    """The stack without a head (section 4.6): embeddings, blocks, final norm."""
 
     def __init__(self, config: HfGptConfig) -> None:
         super().__init__(config)
@@ -313,7 +356,7 @@ class HfGptModel(HfGptPreTrainedModel):
             self.embed_positions = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.embedding_dropout = nn.Dropout(config.embedding_dropout)
         self.layers = nn.ModuleList(HfGptLayer(config, layer_idx) for layer_idx in range(config.num_hidden_layers))
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.norm = make_norm(config)
         self.gradient_checkpointing = False  # set by gradient_checkpointing_enable()
         self.post_init()
 
@@ -334,20 +377,24 @@ class HfGptModel(HfGptPreTrainedModel):
         Args:
             input_ids: Token ids `(batch, tokens)`.
             attention_mask: `(batch, seen_tokens)`, 1 for a token and 0 for padding on either side, the tokens in the
-                cache counted in; or a ready mask `(batch, 1, tokens, seen_tokens)`.
+                cache counted in; or a ready mask `(batch, 1, tokens, seen_tokens)`, in which integers and truth values
+                say who may see whom, and floating-point numbers are added to the scores.
             position_ids: `(batch, tokens)`. Default: tokens are counted from 0 for each sequence, after those in
-                the cache and without the padding.
+                the cache and without the padding. Where they restart and no mask and no cache are given, a new
+                document begins, and documents do not see each other.
             past_key_values: A cache to read from and write to.
             inputs_embeds: Token embeddings `(batch, tokens, hidden)` in place of `input_ids`.
-            use_cache: Whether to make a cache if none is given. Default: `config.use_cache`.
+            use_cache: Whether to make a cache if none is given. Default: `config.use_cache`. A model that is not
+                causal makes none, because each new token changes what the tokens before it have seen.
 
         Returns:
-            `last_hidden_state` `(batch, tokens, hidden)` after the final LayerNorm, the cache or None, and, where asked
-            for by `output_hidden_states` and `output_attentions`, those of every layer.
+            `last_hidden_state` `(batch, tokens, hidden)` after the final norm, the cache or None, and, where asked for
+            by `output_hidden_states` and `output_attentions`, those of every layer.
 
         Raises:
             ValueError: If both or neither of `input_ids` and `inputs_embeds` are given, if the sequence is longer than
-                `max_position_embeddings`, or (checked on CPU, outside tracing) if an id is outside the vocabulary.
+                `max_position_embeddings`, if a model that is not causal is given a cache, or (checked on CPU, outside
+                tracing) if an id is outside the vocabulary.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give exactly one of input_ids and inputs_embeds.")
@@ -355,10 +402,15 @@ class HfGptModel(HfGptPreTrainedModel):
             self._check_token_ids(input_ids)
             inputs_embeds = self.embed_tokens(input_ids)
         assert inputs_embeds is not None
-        if use_cache and past_key_values is None:
+        # The mask comes before the positions are counted, which hold no documents, and before an empty cache is made,
+        # in which transformers would not look for any.
+        mask = self._make_mask(inputs_embeds, attention_mask, position_ids, past_key_values)
+        if use_cache and past_key_values is None and self.config.is_causal:
             past_key_values = DynamicCache(config=self.config)
         if position_ids is None:
             position_ids = self._count_positions(inputs_embeds, attention_mask, past_key_values)
+        else:
+            kwargs["position_ids"] = position_ids  # flash attention finds the documents by itself
         self._check_positions(position_ids)
 
         hidden_states, rotation = inputs_embeds, None
@@ -368,19 +420,42 @@ class HfGptModel(HfGptPreTrainedModel):
             rotation = rotary_angles(position_ids, self.config, inputs_embeds.dtype)
         hidden_states = self.embedding_dropout(hidden_states)
 
-        mask = create_causal_mask(
-            config=self.config,
-            inputs_embeds=inputs_embeds,
-            attention_mask=attention_mask,
-            past_key_values=past_key_values,
-            position_ids=position_ids,
-        )
         for layer in self.layers:
             hidden_states = layer(
                 hidden_states, attention_mask=mask, rotation=rotation, past_key_values=past_key_values, **kwargs
             )
         return BaseModelOutputWithPast(
             last_hidden_state=self.norm(hidden_states), past_key_values=past_key_values if use_cache else None
+        )
+
+    def _make_mask(
+        self,
+        inputs_embeds: Tensor,
+        attention_mask: Tensor | None,
+        position_ids: Tensor | None,
+        cache: Cache | None,
+    ) -> Any:
+        """Who may see whom, in the form that the attention implementation takes; None where it needs no telling."""
+        if cache is not None and not self.config.is_causal:
+            raise ValueError(
+                "With is_causal = False a new token changes what all others have seen, so there is no use for "
+                "past_key_values: give the whole text in each call."
+            )
+        if isinstance(attention_mask, Tensor) and attention_mask.ndim == 4 and not attention_mask.is_floating_point():
+            lowest = torch.finfo(inputs_embeds.dtype).min
+            additive = torch.zeros_like(attention_mask, dtype=inputs_embeds.dtype)
+            return additive.masked_fill(~attention_mask.bool(), lowest)
+        documents = None  # transformers finds them in a causal mask, but not in another
+        if not self.config.is_causal and position_ids is not None and attention_mask is None:
+            documents = find_packed_sequence_indices(position_ids.expand(len(inputs_embeds), -1))
+        make_mask = create_causal_mask if self.config.sliding_window is None else create_sliding_window_causal_mask
+        return make_mask(  # for a model that is not causal, both give the mask without the triangle
+            config=self.config,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            past_key_values=cache,
+            position_ids=position_ids,
+            and_mask_function=None if documents is None else packed_sequence_mask_function(documents),
         )
 
     def _count_positions(self, inputs_embeds: Tensor, attention_mask: Tensor | None, cache: Cache | None) -> Tensor:
@@ -468,6 +543,8 @@ class HfGptForCausalLM(HfGptPreTrainedModel, GenerationMixin):
     """The GPT with its output head: next-token logits, loss and `generate` (sections 4.6 to 5.3)."""
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}  # the layers' plan is the configuration's
+    _fsdp_plan = {"lm_head": "keep_full_weight"}  # needed again at once, in the backward pass
 
     def __init__(self, config: HfGptConfig) -> None:
         super().__init__(config)
@@ -530,6 +607,8 @@ class HfGptForCausalLM(HfGptPreTrainedModel, GenerationMixin):
         config: GenerationConfig = super()._prepare_generated_length(
             input_ids_length=input_ids_length, inputs_tensor=inputs_tensor, **arguments
         )
+        if not self.config.is_causal:
+            config.use_cache = False  # each step reads the whole text anew
         limit = self.config.max_position_embeddings
         prompt = inputs_tensor.shape[1]  # ids or embeddings; transformers counts ids only
         new_tokens = max(config.max_length - input_ids_length, 1)
@@ -544,6 +623,48 @@ class HfGptForCausalLM(HfGptPreTrainedModel, GenerationMixin):
 # ---------------------------------------------------------------------------------------------------------------------
 # Chapter 6: classifying a text
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def classification_loss(
+    logits: Tensor,
+    labels: Tensor,
+    problem_type: str | None = None,
+    num_items_in_batch: Tensor | int | None = None,
+) -> Tensor:
+    """Mean loss over the labels: cross-entropy of the right class (section 6.6), or what the problem asks for instead.
+
+    Args:
+        logits: `(batch, num_labels)`.
+        labels: One class a text, integers `(batch,)`, for `"single_label_classification"`; zeros and ones `(batch,
+            num_labels)` for `"multi_label_classification"`, learned by binary cross-entropy; numbers `(batch,)` or
+            `(batch, num_labels)` for `"regression"`, learned by the squared error.
+        problem_type: Default, as everywhere in transformers: regression if there is one output, one class a text if the
+            labels are integers, several if they are not.
+        num_items_in_batch: What the sum is divided by. Default: the number of labels in this call.
+
+    Raises:
+        ValueError: If the labels have not the shape that the problem asks for.
+    """
+    num_labels = logits.shape[1]
+    if problem_type is None:
+        several = "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
+        problem_type = "regression" if num_labels == 1 else several
+    if problem_type == "regression" and num_labels == 1 and labels.ndim == 1:
+        labels = labels[:, None]
+    expected = logits.shape[:1] if problem_type == "single_label_classification" else logits.shape
+    if labels.shape != expected:
+        raise ValueError(
+            f"Labels have shape {tuple(labels.shape)}, but for {problem_type} they must be {tuple(expected)}: "
+            f"{'one class a text' if len(expected) == 1 else 'a number for each text and output'}."
+        )
+    logits, labels = logits.float(), labels.to(logits.device)
+    if problem_type == "single_label_classification":
+        total = F.cross_entropy(logits, labels, reduction="sum")
+    elif problem_type == "multi_label_classification":
+        total = F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="sum")
+    else:
+        total = F.mse_loss(logits, labels.float(), reduction="sum")
+    return total / (labels.numel() if num_items_in_batch is None else num_items_in_batch)
 
 
 class HfGptForSequenceClassification(HfGptPreTrainedModel):
@@ -568,10 +689,11 @@ class HfGptForSequenceClassification(HfGptPreTrainedModel):
         use_cache: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SequenceClassifierOutputWithPast:
-        """Compute class logits `(batch, num_labels)`, and the mean cross-entropy if there are labels `(batch,)`.
+        """Compute class logits `(batch, num_labels)`, and the mean loss if there are labels.
 
         The token that is judged is the last one whose `attention_mask` is 1, whichever side is padded; without a
-        mask it is the last one. The other arguments and the errors are those of `HfGptModel.forward`.
+        mask it is the last one. What labels may be stands at `classification_loss`; which problem it is,
+        `config.problem_type` says. The other arguments and the errors are those of `HfGptModel.forward`.
         """
         outputs = self.model(
             input_ids=input_ids,
@@ -587,7 +709,7 @@ class HfGptForSequenceClassification(HfGptPreTrainedModel):
         logits = self.score(hidden_states[torch.arange(len(hidden_states)), last_token])  # (batch, num_labels)
         loss = None
         if labels is not None:
-            loss = self._classification_loss(logits, labels, kwargs.get("num_items_in_batch"))
+            loss = classification_loss(logits, labels, self.config.problem_type, kwargs.get("num_items_in_batch"))
         return SequenceClassifierOutputWithPast(
             loss=loss,
             logits=logits,
@@ -604,19 +726,6 @@ class HfGptForSequenceClassification(HfGptPreTrainedModel):
         mask = attention_mask[:, -hidden_states.shape[1] :]
         index = torch.arange(mask.shape[1], device=mask.device)
         return (index * mask.bool()).argmax(dim=-1)
-
-    def _classification_loss(self, logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
-        if labels.shape != logits.shape[:1]:
-            raise ValueError(
-                f"Labels have shape {tuple(labels.shape)}, but must be {tuple(logits.shape[:1])}: one class a text."
-            )
-        if logits.shape[1] < 2 or self.config.problem_type not in (None, "single_label_classification"):
-            raise ValueError(
-                f"This head learns one of two or more classes, but the configuration has num_labels = "
-                f"{logits.shape[1]} and problem_type = {self.config.problem_type!r}."
-            )
-        total = F.cross_entropy(logits.float(), labels.to(logits.device), reduction="sum")
-        return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
 
 # In this file, and not in the package's __init__, so that a process without hfgpt reads GPT-2's layout, too.

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
+from transformers.loss.loss_utils import ForSequenceClassificationLoss
 
 from hfgpt import HfGptConfig, HfGptForCausalLM, HfGptForSequenceClassification, HfGptModel
 from hfgpt.modeling_hfgpt import causal_lm_loss
@@ -346,10 +348,46 @@ def test_classification_loss_is_the_mean_cross_entropy(
     assert outputs.loss.item() == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("fields", [{"num_labels": 1}, {"num_labels": 3, "problem_type": "regression"}], ids=str)
-def test_a_classifier_refuses_to_train_what_is_not_a_choice_of_one_class(
-    tiny_config: MakeConfig, input_ids: Tensor, fields: dict[str, Any]
+@pytest.mark.parametrize(
+    ("num_labels", "problem_type", "labels"),
+    [
+        (3, None, torch.tensor([2, 0])),
+        (3, "single_label_classification", torch.tensor([1, 1])),
+        (3, None, torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])),
+        (3, "multi_label_classification", torch.tensor([[1.0, 1.0, 1.0], [0.0, 1.0, 0.0]])),
+        (1, None, torch.tensor([0.5, -2.0])),
+        (1, "regression", torch.tensor([[0.5], [-2.0]])),
+        (3, "regression", torch.tensor([[0.5, 1.5, 0.0], [-2.0, 1.0, 3.0]])),
+    ],
+    ids=str,
+)
+def test_a_classifier_s_loss_is_transformers_for_every_problem_type(
+    tiny_config: MakeConfig, input_ids: Tensor, num_labels: int, problem_type: str | None, labels: Tensor
 ) -> None:
-    # The cross-entropy of one class is 0 whatever the label: training would stand still without a word.
-    with pytest.raises(ValueError, match=r"num_labels|problem_type"):
-        HfGptForSequenceClassification(tiny_config(**fields))(input_ids, labels=torch.tensor([0, 0]))
+    config = tiny_config(num_labels=num_labels, problem_type=problem_type)
+    model = HfGptForSequenceClassification(config).eval()
+    outputs = model(input_ids, labels=labels)
+    expected = ForSequenceClassificationLoss(labels, outputs.logits, copy.deepcopy(config))
+    torch.testing.assert_close(outputs.loss, expected)
+    # Parts of a batch, each divided by the labels of the whole, add up to the whole.
+    parts = [
+        model(input_ids[row : row + 1], labels=labels[row : row + 1], num_items_in_batch=labels.numel()).loss
+        for row in (0, 1)
+    ]
+    torch.testing.assert_close(parts[0] + parts[1], expected)
+
+
+@pytest.mark.parametrize(
+    ("fields", "labels", "said"),
+    [
+        ({"num_labels": 3}, torch.tensor([0]), "(1,), but for single_label_classification they must be (2,)"),
+        ({"num_labels": 3}, torch.tensor([0.5, 1.0]), "(2,), but for multi_label_classification they must be (2, 3)"),
+        ({"num_labels": 1}, torch.tensor([[0.5, 1.0]]), "(1, 2), but for regression they must be (2, 1)"),
+    ],
+    ids=["a-row-too-few", "one-number-for-three-labels", "two-numbers-for-one"],
+)
+def test_a_classifier_refuses_labels_of_another_shape(
+    tiny_config: MakeConfig, input_ids: Tensor, fields: dict[str, Any], labels: Tensor, said: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        HfGptForSequenceClassification(tiny_config(**fields))(input_ids, labels=labels)
