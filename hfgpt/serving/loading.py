@@ -1,20 +1,26 @@
-"""Loading a model for use or further training, with one sentence where it cannot be loaded."""
+"""Loading a model for use or further training, or another code base's checkpoint; one sentence where it cannot be."""
 
 import json
 import pickle
+import re
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
 from transformers.utils import logging
 
 from hfgpt import HfGptForCausalLM, HfGptPreTrainedModel
 from hfgpt.errors import UserError
+from hfgpt.foreign_checkpoints import ForeignCheckpoint, HiddenAct, recognise
 
-__all__ = ["load_model"]
+__all__ = ["load_foreign_checkpoint", "load_model", "read_state_dict"]
 
 # What a damaged or foreign checkpoint makes transformers, torch and safetensors raise.
 LOADING_ERRORS = (
@@ -26,6 +32,12 @@ LOADING_ERRORS = (
     json.JSONDecodeError,
     pickle.UnpicklingError,
 )
+
+# The suffixes of files that hold a state dict.
+STATE_DICT_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+
+# Under which keys a file may keep the weights beside other things: the book (section 5.4), nanoGPT, others.
+NESTED_STATE_DICTS = ("model_state_dict", "model", "state_dict")
 
 
 def load_model(
@@ -45,7 +57,14 @@ def load_model(
     if folder.is_dir() and not (folder / "config.json").is_file():
         below = sorted(path.parent.name for path in folder.glob("*/config.json"))
         hint = f"did you mean {folder / below[-1]}?" if below else "give the folder of a saved model."
+        checkpoints = sorted(path for path in folder.iterdir() if path.suffix in STATE_DICT_SUFFIXES)
+        if checkpoints and not below:
+            hint = f"if {checkpoints[-1]} is the book's or nanoGPT's, turn it into one by hfgpt convert."
         raise UserError(f"There is no model in {folder}, because it has no config.json: {hint}")
+    if folder.is_file():
+        raise UserError(
+            f"{name_or_path} is a file: give the folder of a saved model, or turn the file into one by hfgpt convert."
+        )
     if not folder.exists() and (str(name_or_path).count("/") > 1 or str(name_or_path).startswith((".", "/", "~"))):
         raise UserError(f"There is no folder {name_or_path}: give the folder of a saved model or a Hub id.")
     source = str(folder) if folder.is_dir() else str(name_or_path)
@@ -57,6 +76,75 @@ def load_model(
     model, info = loaded
     _refuse_other_weights(name_or_path, info)
     return model
+
+
+def load_foreign_checkpoint(
+    path: Path,
+    *,
+    num_attention_heads: int | None = None,
+    lora_alpha: float | None = None,
+    hidden_act: HiddenAct | None = None,
+) -> ForeignCheckpoint:
+    """Read a checkpoint file of the book's code or nanoGPT's; the arguments are those of `recognise`.
+
+    Raises:
+        UserError: If the file cannot be read, is of neither, or leaves open what must be known; one sentence says what.
+    """
+    state_dict, model_args = read_state_dict(path)
+    try:
+        return recognise(
+            state_dict,
+            model_args,
+            num_attention_heads=num_attention_heads,
+            lora_alpha=lora_alpha,
+            hidden_act=hidden_act,
+        )
+    except (ValueError, StrictDataclassError) as error:
+        raise UserError(f"{path} cannot be converted: {_one_line(error)}") from error
+
+
+def read_state_dict(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """The state dict in a file of torch's or safetensors', and nanoGPT's `model_args` if they stand beside it.
+
+    Nothing in the file is run (`weights_only`), and tensors stay on disk until they are used where the format allows.
+
+    Raises:
+        UserError: If there is no state dict in the file, or it could only be opened by running code from it.
+    """
+    content = _read_file(path)
+    nested = [content[key] for key in NESTED_STATE_DICTS if isinstance(content, dict) and key in content]
+    state_dict = nested[0] if nested else content
+    remedy = "save one by torch.save(model.state_dict(), PATH)."
+    if not isinstance(state_dict, dict) or not state_dict:
+        raise UserError(f"{path} holds no state dict: {remedy}")
+    for name, value in state_dict.items():
+        if not isinstance(value, Tensor):
+            kind = type(value).__name__
+            raise UserError(f"{path} holds no state dict, because {name!r} in it is of type {kind}: {remedy}")
+    model_args = content.get("model_args") if nested else None
+    return dict(state_dict), model_args if isinstance(model_args, dict) else None
+
+
+def _read_file(path: Path) -> Any:
+    if not path.is_file():
+        raise UserError(f"There is no file {path}: give a checkpoint's file.")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is empty: it was not saved or copied to its end.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        # torch maps its present format, a zip archive, into memory, but not the one before 2020.
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # a damaged file makes the readers raise nearly anything: KeyError, EOFError, OSError
+        foreign_object = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        if foreign_object is None:
+            raise UserError(
+                f"{path} is damaged, or no checkpoint of torch's or safetensors': save or copy it anew."
+            ) from error
+        raise UserError(
+            f"{path} holds a Python object ({foreign_object[1]}), and opening it could run any code: "
+            "where it was made, save the weights alone by torch.save(model.state_dict(), PATH)."
+        ) from error
 
 
 @contextmanager
