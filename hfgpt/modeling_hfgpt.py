@@ -25,6 +25,7 @@ from transformers.cache_utils import Cache, DynamicCache
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.generation import GenerationConfig, GenerationMixin
 from transformers.masking_utils import (
+    and_masks,
     create_causal_mask,
     create_sliding_window_causal_mask,
     find_packed_sequence_indices,
@@ -402,15 +403,16 @@ class HfGptModel(HfGptPreTrainedModel):
             self._check_token_ids(input_ids)
             inputs_embeds = self.embed_tokens(input_ids)
         assert inputs_embeds is not None
-        # The mask comes before the positions are counted, which hold no documents, and before an empty cache is made,
-        # in which transformers would not look for any.
-        mask = self._make_mask(inputs_embeds, attention_mask, position_ids, past_key_values)
+        documents = None
+        if position_ids is not None and attention_mask is None and past_key_values is None:
+            documents = self._find_documents(position_ids, len(inputs_embeds))
+        mask = self._make_mask(inputs_embeds, attention_mask, position_ids, documents, past_key_values)
         if use_cache and past_key_values is None and self.config.is_causal:
             past_key_values = DynamicCache(config=self.config)
         if position_ids is None:
             position_ids = self._count_positions(inputs_embeds, attention_mask, past_key_values)
-        else:
-            kwargs["position_ids"] = position_ids  # flash attention finds the documents by itself
+        if documents is not None:
+            kwargs["position_ids"] = position_ids  # flash attention finds the documents by itself, in every layer
         self._check_positions(position_ids)
 
         hidden_states, rotation = inputs_embeds, None
@@ -428,11 +430,23 @@ class HfGptModel(HfGptPreTrainedModel):
             last_hidden_state=self.norm(hidden_states), past_key_values=past_key_values if use_cache else None
         )
 
+    def _find_documents(self, position_ids: Tensor, batch_size: int) -> Tensor | None:
+        """The number of the document that each token of a row belongs to, `(batch, tokens)`; None if rows hold one."""
+        documents = find_packed_sequence_indices(position_ids.expand(batch_size, -1))
+        flash_attention = "flash_attention" in (self.config._attn_implementation or "")
+        if documents is not None and batch_size > 1 and flash_attention and not is_tracing(documents):
+            raise ValueError(
+                f"Flash attention keeps packed documents apart in a batch of one row only, but position_ids restart in "
+                f"a batch of {batch_size}: join the rows, or set the attention to sdpa or flex_attention."
+            )
+        return documents
+
     def _make_mask(
         self,
         inputs_embeds: Tensor,
         attention_mask: Tensor | None,
         position_ids: Tensor | None,
+        documents: Tensor | None,
         cache: Cache | None,
     ) -> Any:
         """Who may see whom, in the form that the attention implementation takes; None where it needs no telling."""
@@ -445,17 +459,20 @@ class HfGptModel(HfGptPreTrainedModel):
             lowest = torch.finfo(inputs_embeds.dtype).min
             additive = torch.zeros_like(attention_mask, dtype=inputs_embeds.dtype)
             return additive.masked_fill(~attention_mask.bool(), lowest)
-        documents = None  # transformers finds them in a causal mask, but not in another
-        if not self.config.is_causal and position_ids is not None and attention_mask is None:
-            documents = find_packed_sequence_indices(position_ids.expand(len(inputs_embeds), -1))
-        make_mask = create_causal_mask if self.config.sliding_window is None else create_sliding_window_causal_mask
-        return make_mask(  # for a model that is not causal, both give the mask without the triangle
+        make_mask, window = create_causal_mask, self.config.sliding_window
+        conditions = []
+        if self.config.is_causal:  # the triangle is as in causal_mask(), and transformers finds the documents, too
+            make_mask = create_causal_mask if window is None else create_sliding_window_causal_mask
+        else:  # create_causal_mask reads is_causal, and leaves out the triangle
+            conditions += [] if window is None else [lambda batch, head, query, key: (query - key).abs() < window]
+            conditions += [] if documents is None else [packed_sequence_mask_function(documents)]
+        return make_mask(
             config=self.config,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             past_key_values=cache,
             position_ids=position_ids,
-            and_mask_function=None if documents is None else packed_sequence_mask_function(documents),
+            and_mask_function=and_masks(*conditions) if conditions else None,
         )
 
     def _count_positions(self, inputs_embeds: Tensor, attention_mask: Tensor | None, cache: Cache | None) -> Tensor:
