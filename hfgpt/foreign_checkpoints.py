@@ -319,17 +319,18 @@ def _shape(weights: Mapping[str, Tensor], layout: _Layout) -> dict[str, Any]:
     vocab_size, hidden_size = _matrix(weights, layout.tokens).shape
     numbers = [re.match(rf"{re.escape(layout.layers)}(\d+)\.", name) for name in weights]
     theirs = {names[0]: name for name, names in layout.layer_modules.items()}
-    first_layer = f"{layout.layers}0."
+    query, feed_forward = theirs["self_attn.q_proj"], theirs["mlp.fc1"]
+    biases = [name for name in weights if name.endswith(".bias")]
     shape: dict[str, Any] = {
         "vocab_size": vocab_size,
         "hidden_size": hidden_size,
         "num_hidden_layers": 1 + max(int(number[1]) for number in numbers if number),
-        "intermediate_size": len(_matrix(weights, first_layer + theirs["mlp.fc1"])),
+        "intermediate_size": len(_matrix(weights, f"{layout.layers}0.{feed_forward}")),
         "max_position_embeddings": len(_matrix(weights, layout.positions)),
-        "qkv_bias": f"{first_layer}{theirs['self_attn.q_proj']}.bias" in weights,
+        "qkv_bias": any(name.endswith(f".{query}.bias") for name in biases),
     }
-    if f"{first_layer}{theirs['self_attn.o_proj']}.bias" not in weights:
-        shape["use_bias"] = False
+    if layout is _NANOGPT:  # the book's other layers always have a bias
+        shape["use_bias"] = any(not name.endswith(f".{query}.bias") for name in biases)
     return shape
 
 
@@ -359,7 +360,7 @@ def _check_model_args(model_args: Mapping[str, Any] | None, shape: Mapping[str, 
                 f"its model_args hold {name!r}, which nanoGPT does not know: it is of a fork, which may compute "
                 "something else."
             )
-        seen = shape.get(MODEL_ARGS[name], True if name == "bias" else value)
+        seen = shape.get(MODEL_ARGS[name], value)  # dropout cannot be seen in the weights
         if value != seen:
             raise ValueError(f"its model_args say {name} = {value}, but by its weights it is {seen}: it is damaged.")
 
@@ -433,7 +434,7 @@ def _fold_head_bias(weights: dict[str, Tensor], bias: Tensor) -> None:
 
 def _describe(layout: _Layout, config: HfGptConfig, head: str) -> str:
     biases = "with all biases" if config.qkv_bias else "without biases in q, k and v"
-    if not getattr(config, "use_bias", True):
+    if not config.use_bias:
         biases = "without biases"
     if head == "classification":
         output = f"a classifier of {config.num_labels} classes"

@@ -96,17 +96,40 @@ def generate(
 
 @app.command()
 def convert(
-    source: Annotated[str, typer.Argument(help="Folder or Hub id of a model in either layout.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Folder or Hub id of a model in hfgpt's or GPT-2's layout; or a file, the book's state dict (.pth, "
+            ".pt, .safetensors) or nanoGPT's ckpt.pt."
+        ),
+    ],
     destination: Annotated[Path, typer.Argument(help="Folder to write; must be new or empty.")],
-    to: Annotated[Literal["gpt2", "hfgpt"], typer.Option(help="gpt2: opens without hfgpt. hfgpt: this package's own.")],
+    to: Annotated[
+        Literal["gpt2", "hfgpt"], typer.Option(help="gpt2: opens without hfgpt. hfgpt: this package's own.")
+    ] = "hfgpt",
     head: Annotated[
         Literal["auto", "causal-lm", "classification", "base"], typer.Option(help="auto: the checkpoint's own.")
     ] = "auto",
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Folder or Hub id of the tokenizer to save with it. Default: the source's own.")
+    ] = None,
+    num_attention_heads: Annotated[
+        int | None,
+        typer.Option(min=1, help="For the book's files, which do not tell it. Default: GPT-2's, at its four widths."),
+    ] = None,
+    lora_alpha: Annotated[
+        float | None, typer.Option(help="For the book's files with LoRA layers, which are merged: their alpha.")
+    ] = None,
+    hidden_act: Annotated[
+        Literal["gelu", "gelu_pytorch_tanh"] | None,
+        typer.Option(help="For files: exact GELU (default for nanoGPT's) or by the tanh formula (for the book's)."),
+    ] = None,
 ) -> None:
-    """Write a model in the other layout, bit for bit; what cannot be converted exactly is refused."""
-    from .convert import run
+    """Write a model in another layout, bit for bit; what cannot be converted exactly is refused."""
+    from .convert import Unstated, run
 
-    run(source, destination, to=to, head=head)
+    unstated = Unstated(num_attention_heads=num_attention_heads, lora_alpha=lora_alpha, hidden_act=hidden_act)
+    run(source, destination, to=to, head=head, tokenizer_name=tokenizer, unstated=unstated)
 
 
 @tokenizer_app.command("train")

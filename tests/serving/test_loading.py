@@ -85,7 +85,7 @@ def test_a_name_that_no_hub_id_has() -> None:
 
 
 def test_a_file_in_place_of_a_folder(model_folder) -> None:
-    assert "cannot be loaded as a model" in refusal(model_folder / WEIGHTS)
+    assert "is a file: give the folder of a saved model" in refusal(model_folder / WEIGHTS)
 
 
 def test_a_model_of_another_type(model_folder) -> None:
