@@ -177,7 +177,7 @@ class HfGptConfig(PreTrainedConfig):
         for name in ("initializer_range", "embedding_initializer_range"):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}.")
-        if self.tie_word_embeddings and self.embedding_initializer_range is not None:
+        if self.tie_word_embeddings and self.embedding_initializer_range not in (None, self.initializer_range):
             raise ValueError(
                 "embedding_initializer_range needs tie_word_embeddings = False, because a tied head is the embedding."
             )

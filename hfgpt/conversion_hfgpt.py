@@ -6,11 +6,14 @@ key and value in one matrix, and calls everything by other names. Both direction
 splits, no arithmetic. This file travels to the Hub beside every checkpoint, so it imports nothing of hfgpt.
 """
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
 from transformers.configuration_utils import PreTrainedConfig
-from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
 from transformers.core_model_loading import (
     Chunk,
     PrefixChange,
@@ -21,7 +24,7 @@ from transformers.core_model_loading import (
 )
 from transformers.modeling_utils import PreTrainedModel
 
-__all__ = ["gpt2_config_dict", "gpt2_state_dict", "register_gpt2_layout"]
+__all__ = ["gpt2_config_dict", "gpt2_state_dict", "reading_gpt2_layout"]
 
 # GPT-2's buffers of old checkpoints (the causal mask and its fill value), under the names they have after renaming.
 GPT2_MASK_BUFFERS = [r"\.attn\.bias$", r"\.attn\.masked_bias$"]
@@ -56,10 +59,38 @@ def _gpt2_renamings_and_conversions() -> list[WeightRenaming | WeightConverter]:
     ]
 
 
-def register_gpt2_layout(model_type: str) -> None:
-    """Let `from_pretrained` of this model type read GPT-2's layout, its names prefixed by `transformer.` or not."""
+_registration = threading.RLock()  # transformers keeps one registry for the whole process
+
+# Arguments of `from_pretrained` with which a weight is sharded or quantised while it is read.
+_CHANGES_WHILE_READING = ("quantization_config", "distributed_config", "tp_plan", "tp_size")
+
+
+@contextmanager
+def reading_gpt2_layout(model_type: str, source: Any = None, *args: Any, **kwargs: Any) -> Iterator[None]:
+    """Let `from_pretrained(source, *args, **kwargs)` read GPT-2's layout, its names prefixed by `transformer.` or not.
+
+    The mapping is registered for the time of reading only, because transformers would otherwise apply it backwards
+    where a model is saved.
+
+    Raises:
+        ValueError: If weights in GPT-2's layout are to be sharded or quantised at the same time: transformers then
+            fails at the transposes, or leaves what was split at its random initial values.
+    """
+    source = kwargs.get("pretrained_model_name_or_path", source)
+    changes = [name for name in _CHANGES_WHILE_READING if kwargs.get(name) is not None]
+    if source is not None and changes and PreTrainedConfig.get_config_dict(source, **kwargs)[0].get("model_type") == "gpt2":
+        raise ValueError(
+            f"{source} is in GPT-2's layout, which cannot be loaded with {changes[0]}: load it without, or convert it "
+            f"once (hfgpt convert {source} NEW_FOLDER --to hfgpt) and load the new folder."
+        )
     mapping = [PrefixChange(prefix_to_remove="transformer"), *_gpt2_renamings_and_conversions()]
-    register_checkpoint_conversion_mapping(model_type, mapping, overwrite=True)
+    with _registration:
+        registered_before = get_checkpoint_conversion_mapping(model_type) or []
+        register_checkpoint_conversion_mapping(model_type, mapping, overwrite=True)
+        try:
+            yield
+        finally:
+            register_checkpoint_conversion_mapping(model_type, registered_before, overwrite=True)
 
 
 # Fields of the configuration that GPT-2's layout does not know, with the only value that it computes.

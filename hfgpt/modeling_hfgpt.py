@@ -45,7 +45,7 @@ from transformers.utils.import_utils import is_tracing
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_hfgpt import HfGptConfig
-from .conversion_hfgpt import GPT2_MASK_BUFFERS, register_gpt2_layout
+from .conversion_hfgpt import GPT2_MASK_BUFFERS, reading_gpt2_layout
 
 __all__ = [
     "HfGptForCausalLM",
@@ -321,13 +321,27 @@ class HfGptPreTrainedModel(PreTrainedModel):
         if isinstance(module, nn.Linear | nn.LayerNorm) and module.bias is not None:
             init.zeros_(module.bias)
 
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """Load a folder or a repository of the Hub, in this model's layout or in GPT-2's.
+
+        The arguments, what is returned and the errors are those of `PreTrainedModel.from_pretrained`.
+
+        Raises:
+            ValueError: If GPT-2's layout is to be quantised or sharded while it is loaded.
+        """
+        with reading_gpt2_layout(HfGptConfig.model_type, *args, **kwargs):
+            loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model._weight_conversions = None  # what is saved is in this model's layout, wherever it came from
+        return loaded
+
     def save_pretrained(  # type: ignore[override]  # the arguments not named here are in kwargs
         self,
         save_directory: str | PathLike[str],
         is_main_process: bool = True,
         state_dict: dict[str, Tensor] | None = None,
         push_to_hub: bool = False,
-        save_original_format: bool = False,
         **kwargs: Any,
     ) -> None:
         """Save weights, configuration and this code, so that `trust_remote_code=True` can load the folder anywhere.
@@ -337,9 +351,7 @@ class HfGptPreTrainedModel(PreTrainedModel):
         """
         hub_options = {name: kwargs.pop(name) for name in HUB_OPTIONS if name in kwargs}
         self.config.auto_map = dict(AUTO_MAP)
-        super().save_pretrained(
-            save_directory, is_main_process, state_dict, save_original_format=save_original_format, **kwargs
-        )
+        super().save_pretrained(save_directory, is_main_process, state_dict, **kwargs)
         if is_main_process:
             # Of this class and not of `self`: sharding and quantising derive classes that live in other files.
             custom_object_save(HfGptPreTrainedModel, save_directory)
@@ -382,7 +394,7 @@ class HfGptModel(HfGptPreTrainedModel):
                 say who may see whom, and floating-point numbers are added to the scores.
             position_ids: `(batch, tokens)`. Default: tokens are counted from 0 for each sequence, after those in
                 the cache and without the padding. Where they restart and no mask and no cache are given, a new
-                document begins, and documents do not see each other.
+                document begins, and documents do not see each other; only a document must fit the context, not the row.
             past_key_values: A cache to read from and write to.
             inputs_embeds: Token embeddings `(batch, tokens, hidden)` in place of `input_ids`.
             use_cache: Whether to make a cache if none is given. Default: `config.use_cache`. A model that is not
@@ -409,11 +421,13 @@ class HfGptModel(HfGptPreTrainedModel):
         mask = self._make_mask(inputs_embeds, attention_mask, position_ids, documents, past_key_values)
         if use_cache and past_key_values is None and self.config.is_causal:
             past_key_values = DynamicCache(config=self.config)
-        if position_ids is None:
-            position_ids = self._count_positions(inputs_embeds, attention_mask, past_key_values)
         if documents is not None:
             kwargs["position_ids"] = position_ids  # flash attention finds the documents by itself, in every layer
-        self._check_positions(position_ids)
+        longest = 0  # a packed row may be longer than the longest document
+        if position_ids is None:
+            position_ids = self._count_positions(inputs_embeds, attention_mask, past_key_values)
+            longest = inputs_embeds.shape[1]
+        self._check_positions(position_ids, longest)
 
         hidden_states, rotation = inputs_embeds, None
         if self.config.position_embedding_type == "learned":
@@ -499,9 +513,8 @@ class HfGptModel(HfGptPreTrainedModel):
                 f"{self.embed_tokens.num_embeddings} ids; was the text encoded with another tokenizer?"
             )
 
-    def _check_positions(self, position_ids: Tensor) -> None:
+    def _check_positions(self, position_ids: Tensor, length: int) -> None:
         limit = self.config.max_position_embeddings
-        length = position_ids.shape[-1]
         if position_ids.device.type == "cpu" and not is_tracing(position_ids) and position_ids.numel() > 0:
             length = max(length, int(position_ids.max()) + 1)
         if length > limit:
@@ -743,7 +756,3 @@ class HfGptForSequenceClassification(HfGptPreTrainedModel):
         mask = attention_mask[:, -hidden_states.shape[1] :]
         index = torch.arange(mask.shape[1], device=mask.device)
         return (index * mask.bool()).argmax(dim=-1)
-
-
-# In this file, and not in the package's __init__, so that a process without hfgpt reads GPT-2's layout, too.
-register_gpt2_layout(HfGptConfig.model_type)

@@ -126,15 +126,6 @@ def test_embeddings_stand_for_their_tokens(model: HfGptForCausalLM, input_ids: T
 
 
 @torch.no_grad()
-def test_packed_texts_do_not_see_each_other_where_positions_restart(model: HfGptForCausalLM) -> None:
-    first, second = torch.tensor([[4, 8, 15]]), torch.tensor([[16, 23, 42, 7]])
-    packed, positions = torch.cat([first, second], dim=1), torch.tensor([[0, 1, 2, 0, 1, 2, 3]])
-    logits = model(packed, position_ids=positions, use_cache=False).logits
-    expected = torch.cat([model(first).logits, model(second).logits], dim=1)
-    torch.testing.assert_close(logits, expected, rtol=0, atol=2e-5)
-
-
-@torch.no_grad()
 def test_bfloat16_is_near_float32(model: HfGptForCausalLM, input_ids: Tensor) -> None:
     expected = model(input_ids).logits
     model.to(torch.bfloat16)
