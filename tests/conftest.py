@@ -1,6 +1,8 @@
 """Fixtures that every room of the tests shares."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,3 +89,43 @@ def random_gpt2() -> Callable[..., "PreTrainedModel"]:
         return model
 
     return make
+
+
+# Stands before a script: in its process every import of hfgpt fails.
+WITHOUT_HFGPT = """
+import sys
+
+class NoHfgpt:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "hfgpt":
+            raise ModuleNotFoundError("hfgpt is not to be found here")
+
+sys.meta_path.insert(0, NoHfgpt())
+try:
+    import hfgpt
+except ModuleNotFoundError:
+    pass
+else:
+    sys.exit("hfgpt could be imported: this process proves nothing")
+"""
+
+
+@pytest.fixture(scope="session")
+def run_without_hfgpt() -> Callable[..., None]:
+    """A function that runs a script in a fresh process, offline, where hfgpt cannot be imported; it must succeed.
+
+    Its arguments are the script's text, the folder that it works in (and finds as `sys.argv[1]`), and more arguments.
+    """
+
+    def run(script: str, folder: Path, *arguments: str) -> None:
+        path = folder / "stranger.py"
+        path.write_text(WITHOUT_HFGPT + script)
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        environment |= {"HF_MODULES_CACHE": str(folder / "modules"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+        completed = subprocess.run(
+            [sys.executable, "-I", path, folder, *arguments], cwd=folder, env=environment, capture_output=True,
+            text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert completed.returncode == 0, completed.stderr
+
+    return run

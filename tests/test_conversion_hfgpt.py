@@ -3,6 +3,7 @@
 import json
 import pickle
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,10 @@ from transformers import (
     GPT2LMHeadModel,
     GPT2Model,
     PreTrainedModel,
+    QuantoConfig,
 )
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.distributed import DistributedConfig
 
 from hfgpt import HfGptConfig, HfGptForCausalLM, HfGptForSequenceClassification, HfGptModel
 from hfgpt.conversion_hfgpt import gpt2_config_dict, gpt2_state_dict
@@ -378,13 +382,84 @@ def test_the_exported_configuration_says_what_gpt2_reads(tiny_config: MakeConfig
     assert fields["n_ctx"] == 32  # for llama.cpp's converter
 
 
-@pytest.mark.parametrize("kind", ["rotary", "none"])
-def test_positions_that_gpt2_cannot_hold_are_refused(tiny_config: MakeConfig, kind: str) -> None:
-    with pytest.raises(ValueError, match=kind) as error:
-        gpt2_config_dict(tiny_config(position_embedding_type=kind))
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("position_embedding_type", "rotary"),
+        ("position_embedding_type", "none"),
+        ("norm_type", "rms_norm"),
+        ("hidden_act", "swiglu"),
+        ("num_key_value_heads", 2),
+        ("sliding_window", 7),
+        ("is_causal", False),
+    ],
+)
+def test_what_gpt2_does_not_compute_is_refused(tiny_config: MakeConfig, field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"{field}.*{value}") as error:
+        gpt2_config_dict(tiny_config(**{field: value}))
     assert "\n" not in str(error.value)
-    with pytest.raises(ValueError, match=kind):
-        gpt2_state_dict(HfGptForCausalLM(tiny_config(position_embedding_type=kind)))
+    with pytest.raises(ValueError, match=f"{field}.*{value}"):
+        gpt2_state_dict(HfGptForCausalLM(tiny_config(**{field: value})))
+
+
+@torch.no_grad()
+def test_a_model_without_biases_is_gpt2_with_zero_biases(
+    tiny_config: MakeConfig, tmp_path: Path, token_ids: Tensor
+) -> None:
+    model = HfGptForCausalLM(tiny_config(use_bias=False, qkv_bias=False)).eval()
+    assert not any(name.endswith("bias") for name, _ in model.named_parameters())
+    gpt2 = export(model, GPT2LMHeadModel, tmp_path)
+    assert_same_logits(model, gpt2, token_ids)
+    biases = [weight for name, weight in gpt2.state_dict().items() if name.endswith("bias")]
+    assert len(biases) == 2 * 6 + 1
+    assert not any(bias.any() for bias in biases)
+
+
+# --- The mapping and transformers' registry ---------------------------------------------------------------------------
+
+
+def test_the_mapping_is_registered_while_a_checkpoint_is_read_and_never_applied_backwards(
+    tiny_config: MakeConfig, random_gpt2: MakeGpt2, tmp_path: Path
+) -> None:
+    random_gpt2().save_pretrained(tmp_path / "gpt2")
+    from_gpt2 = HfGptForCausalLM.from_pretrained(tmp_path / "gpt2")
+    fresh = HfGptForCausalLM(tiny_config())
+    fresh.save_pretrained(tmp_path / "ours")
+    again = HfGptForCausalLM.from_pretrained(tmp_path / "ours")
+    for number, model in enumerate((from_gpt2, fresh, again)):
+        assert get_model_conversion_mapping(model, add_legacy=False) == []
+        for asked in (True, False):
+            folder = tmp_path / f"{number}-{asked}"
+            model.save_pretrained(folder, save_original_format=asked)
+            assert_same_weights(model, load_whole(HfGptForCausalLM, folder))
+            assert "model.layers.0.mlp.fc1.weight" in saved_names(folder)
+    with pytest.raises(OSError, match="no file named"):
+        HfGptForCausalLM.from_pretrained(tmp_path)
+    assert get_model_conversion_mapping(fresh, add_legacy=False) == []
+
+
+def test_threads_read_gpt2_s_layout_at_the_same_time(random_gpt2: MakeGpt2, tmp_path: Path) -> None:
+    folders = [tmp_path / str(seed) for seed in range(4)]
+    models = [random_gpt2(seed=seed) for seed in range(4)]
+    for model, folder in zip(models, folders, strict=True):
+        model.save_pretrained(folder)
+    with ThreadPoolExecutor(max_workers=4) as threads:
+        loaded = list(threads.map(lambda folder: load_whole(HfGptForCausalLM, folder), folders))
+    for model, ours in zip(models, loaded, strict=True):
+        assert torch.equal(ours.model.embed_positions.weight, model.transformer.wpe.weight)
+        assert torch.equal(ours.model.layers[1].mlp.fc2.weight, model.transformer.h[1].mlp.c_proj.weight.T)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"quantization_config": QuantoConfig()}, {"distributed_config": DistributedConfig(tp_size=2)}], ids=str
+)
+def test_gpt2_s_layout_is_not_sharded_or_quantised_while_it_is_read(
+    random_gpt2: MakeGpt2, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    random_gpt2().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=f"cannot be loaded with {next(iter(changes))}.*hfgpt convert") as error:
+        HfGptForCausalLM.from_pretrained(tmp_path, **changes)
+    assert "\n" not in str(error.value)
 
 
 def test_a_classifier_is_opened_by_the_auto_class_with_its_labels(tiny_config: MakeConfig, tmp_path: Path) -> None:

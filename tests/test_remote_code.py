@@ -1,8 +1,5 @@
 """A saved folder is whole: it opens with `trust_remote_code=True` where hfgpt cannot be imported."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,27 +8,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+import hfgpt
 from hfgpt import HfGptConfig, HfGptForCausalLM, HfGptForSequenceClassification, HfGptModel
 
 MakeConfig = Callable[..., HfGptConfig]
 
-# What a stranger's process does with the folders made here. It runs where every import of hfgpt fails.
+# What a stranger's process does with the folders made here.
 STRANGER = """
-import sys
-
-class NoHfgpt:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "hfgpt":
-            raise ModuleNotFoundError("hfgpt is not to be found here")
-
-sys.meta_path.insert(0, NoHfgpt())
-try:
-    import hfgpt
-except ModuleNotFoundError:
-    pass
-else:
-    sys.exit("hfgpt could be imported: this process proves nothing")
-
 from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
@@ -85,7 +68,10 @@ save_file(results, folder / "results.safetensors")
 
 @pytest.fixture(scope="module")
 def folder(
-    tmp_path_factory: pytest.TempPathFactory, tiny_config: MakeConfig, random_gpt2: Callable[..., PreTrainedModel]
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_config: MakeConfig,
+    random_gpt2: Callable[..., PreTrainedModel],
+    run_without_hfgpt: Callable[..., None],
 ) -> Path:
     """Saved models of every kind, and what a stranger's process made of them (one process: it takes seconds)."""
     folder = tmp_path_factory.mktemp("hub")
@@ -97,16 +83,7 @@ def folder(
     HfGptForSequenceClassification(tiny_config(num_labels=3)).save_pretrained(folder / "classifier")
     random_gpt2().save_pretrained(folder / "gpt2")
     save_file({"token_ids": torch.randint(97, (2, 9))}, folder / "token_ids.safetensors")
-
-    script = folder / "stranger.py"
-    script.write_text(STRANGER)
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"HF_MODULES_CACHE": str(folder / "modules"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    completed = subprocess.run(
-        [sys.executable, "-I", script, folder], cwd=folder, env=environment, capture_output=True, text=True,
-        timeout=300, check=False,
-    )  # fmt: skip
-    assert completed.returncode == 0, completed.stderr
+    run_without_hfgpt(STRANGER, folder)
     return folder
 
 
@@ -168,6 +145,6 @@ def test_a_stranger_s_text_and_base_model_are_those_of_hfgpt(folder: Path, resul
 
 
 def test_the_code_that_travels_is_the_code_that_ran(folder: Path) -> None:
-    package = Path(sys.modules["hfgpt"].__file__ or "").parent
+    package = Path(hfgpt.__file__).parent
     for name in ("configuration_hfgpt.py", "conversion_hfgpt.py", "modeling_hfgpt.py"):
         assert (folder / "causal_lm" / name).read_bytes() == (package / name).read_bytes()
