@@ -436,7 +436,7 @@ class HfGptModel(HfGptPreTrainedModel):
             rotation = rotary_angles(position_ids, self.config, inputs_embeds.dtype)
         hidden_states = self.embedding_dropout(hidden_states)
 
-        for layer in self.layers:
+        for layer in self.layers[: self.config.num_hidden_layers]:  # speculative decoding may ask for fewer
             hidden_states = layer(
                 hidden_states, attention_mask=mask, rotation=rotation, past_key_values=past_key_values, **kwargs
             )
