@@ -61,13 +61,13 @@ for name in names:
     numbers_held = sum(own(weight).numel() for weight in model.parameters())
     outputs = model(input_ids, labels=input_ids)
     outputs.loss.backward()
+    gradients = {name: whole(weight.grad) for name, weight in model.named_parameters()}
     results = {
         "logits": whole(outputs.logits).detach(),
         "loss": whole(outputs.loss).detach(),
         "generated": model.generate(input_ids, max_new_tokens=8, do_sample=False, pad_token_id=0),
         "numbers_held": numbers_held,
     }
-    gradients = {name: whole(weight.grad) for name, weight in model.named_parameters()}
     torch.save(results | {"gradients": gradients}, folder / f"{name}-{dist.get_rank()}.pt")
     model.save_pretrained(folder / f"{name}-saved")
 """
