@@ -5,12 +5,15 @@ logits. All have a tied head, q/k/v biases and no dropout, and each can take ove
 """
 
 import contextlib
+import importlib
 import importlib.util
 import sys
 import tempfile
+import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch.nn.functional as F
 import typer
@@ -83,9 +86,11 @@ class LossOfNanoGPT(nn.Module):
         return self.model(ids, targets)[1]
 
 
-def build_hfgpt(size: Size, tokens: int) -> nn.Module:
+def build_hfgpt(
+    size: Size, tokens: int, config_class: Callable[..., HfGptConfig] = HfGptConfig, model_class: Any = HfGptForCausalLM
+) -> nn.Module:
     """Ours."""
-    config = HfGptConfig(
+    config = config_class(
         vocab_size=size.vocabulary,
         hidden_size=size.hidden,
         num_hidden_layers=size.layers,
@@ -96,7 +101,18 @@ def build_hfgpt(size: Size, tokens: int) -> nn.Module:
         residual_dropout=0.0,
         attn_implementation="sdpa",
     )
-    return LossOfTransformersModel(HfGptForCausalLM(config))
+    return LossOfTransformersModel(model_class(config))
+
+
+def build_former(size: Size, tokens: int, checkout: Path) -> nn.Module:
+    """The model of another checkout of hfgpt, such as `git worktree add ../former COMMIT`."""
+    package = types.ModuleType("former_hfgpt")  # its model's three files import nothing but each other
+    package.__path__ = [str(checkout / "hfgpt")]
+    sys.modules[package.__name__] = package
+    if not (checkout / "hfgpt" / "modeling_hfgpt.py").is_file():
+        raise typer.BadParameter(f"there is no {checkout / 'hfgpt' / 'modeling_hfgpt.py'}: name a checkout of hfgpt")
+    classes = importlib.import_module("former_hfgpt.modeling_hfgpt")
+    return build_hfgpt(size, tokens, classes.HfGptConfig, classes.HfGptForCausalLM)
 
 
 def build_transformers(size: Size, tokens: int) -> nn.Module:
@@ -203,12 +219,14 @@ def take_weights_book(theirs: nn.Module, gpt2: GPT2LMHeadModel) -> None:
 
 BUILD: dict[str, Callable[..., nn.Module]] = {
     "hfgpt": build_hfgpt,
+    "former": build_former,
     "transformers": build_transformers,
     "book": build_book,
     "nanogpt": build_nanogpt,
 }
 TAKE_WEIGHTS: dict[str, Callable[[nn.Module, GPT2LMHeadModel], None]] = {
     "hfgpt": take_weights_hfgpt,
+    "former": take_weights_hfgpt,
     "transformers": take_weights_transformers,
     "book": take_weights_book,
     "nanogpt": take_weights_nanogpt,

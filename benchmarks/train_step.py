@@ -3,6 +3,7 @@
     python benchmarks/train_step.py                                  # every contender, 30M and 124M, fp32 and bf16
     python benchmarks/train_step.py --sizes 30m --dtypes fp32 --rounds 5 --json step.json
     python benchmarks/train_step.py --peer nanogpt=PATH_OF_A_CHECKOUT
+    python benchmarks/train_step.py --peer former=PATH_OF_A_CHECKOUT --reference former    # before and after a change
 
 A step is the forward pass to plain logits, cross-entropy, the backward pass, clipping to norm 1, AdamW (fused) and
 `zero_grad(set_to_none=True)`, on one fixed batch of random ids. All contenders are the same GPT-2 (tied head, q/k/v
@@ -195,7 +196,9 @@ def cpu_peak_memory(name: str, work: Work) -> int | None:
         process.join()
 
 
-def measure(names: list[str], work: Work, rounds: int, steps: int, memory: bool) -> Iterator[dict[str, Any]]:
+def measure(
+    names: list[str], work: Work, rounds: int, steps: int, memory: bool, reference_family: str
+) -> Iterator[dict[str, Any]]:
     """One row per contender."""
     torch._dynamo.reset()
     reference = work.build("transformers")
@@ -210,7 +213,7 @@ def measure(names: list[str], work: Work, rounds: int, steps: int, memory: bool)
     for contender in contenders:
         step_seconds = statistics.median(times[contender.name])
         tokens_per_second = work.batch * work.tokens / step_seconds
-        rival = times.get(f"transformers:{contender.mode}")
+        rival = times.get(f"{reference_family}:{contender.mode}")
         ratios = [theirs / own for theirs, own in zip(rival, times[contender.name], strict=True)] if rival else None
         on_cpu = memory and work.device == "cpu"
         yield {
@@ -229,7 +232,8 @@ def measure(names: list[str], work: Work, rounds: int, steps: int, memory: bool)
             "matrix_product_peak_flops": peak_flops,
             "share_of_peak": tokens_per_second * flops / peak_flops,
             "peak_memory_bytes": cpu_peak_memory(contender.name, work) if on_cpu else contender.peak_memory,
-            "speed_relative_to_transformers": statistics.median(ratios) if ratios else None,
+            "reference": reference_family,
+            "speed_relative_to_reference": statistics.median(ratios) if ratios else None,
         }
 
 
@@ -259,7 +263,7 @@ def table_of(rows: list[dict[str, Any]]) -> Table:
     for column in ("contender", "ms/step", "tokens/s", "of peak", "memory", "speed"):
         table.add_column(column, justify="left" if column == "contender" else "right")
     for row in rows:
-        memory, ratio = row["peak_memory_bytes"], row["speed_relative_to_transformers"]
+        memory, ratio = row["peak_memory_bytes"], row["speed_relative_to_reference"]
         table.add_row(
             f"{row['contender']}, {row['mode']}",
             f"{1000 * row['seconds_per_step']:.4g}",
@@ -281,12 +285,14 @@ def chosen(names: str, known: list[str], option: str) -> list[str]:
 
 
 def find_peers(peers: list[str]) -> dict[str, Path]:
-    """{family: checkout} from `nanogpt=PATH`."""
+    """{family: checkout} from `nanogpt=PATH` and `former=PATH`."""
     found = {}
     for peer in peers:
         family, _, path = peer.partition("=")
-        if family != "nanogpt" or not path:
-            raise typer.BadParameter(f"--peer {peer} is not understood: write --peer nanogpt=PATH")
+        if family not in ("nanogpt", "former") or not path:
+            raise typer.BadParameter(
+                f"--peer {peer} is not understood: write --peer nanogpt=PATH or --peer former=PATH"
+            )
         found[family] = Path(path).expanduser()
     return found
 
@@ -301,7 +307,11 @@ def main(
     batch_size: Annotated[int, typer.Option(min=0, help="Sequences in a batch; 0 for the size's own.")] = 0,
     sequence_length: Annotated[int, typer.Option(min=0, help="Tokens in a sequence; 0 for the size's own.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda. Default: cuda where there is one.")] = "",
-    peer: Annotated[list[str] | None, typer.Option(help="nanogpt=PATH: also run a checkout of nanoGPT.")] = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(help="nanogpt=PATH or former=PATH: also run a checkout of nanoGPT, or another one of hfgpt."),
+    ] = None,
+    reference: Annotated[str, typer.Option(help="The family that the column `speed` compares with.")] = "transformers",
     memory: Annotated[bool, typer.Option(help="On CPU, measure memory in processes of their own.")] = True,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write everything measured to this file.")] = None,
 ) -> None:
@@ -318,6 +328,7 @@ def main(
         console.print("The book's model is left out: pip install --no-deps llms-from-scratch")
     known = [f"{family}:{mode}" for mode in ("eager", "compiled") for family in families]
     names = chosen(contenders or ",".join(known), known, "--contenders")
+    reference = chosen(reference, families, "--reference")[0]
     environment = {
         "device": torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU",
         "threads": torch.get_num_threads(),
@@ -344,7 +355,7 @@ def main(
                 torch.get_num_threads(),
                 peers,
             )
-            rows = list(measure(names, work, rounds, steps or (1 if device == "cpu" else 10), memory))
+            rows = list(measure(names, work, rounds, steps or (1 if device == "cpu" else 10), memory, reference))
             console.print(table_of(rows))
             results += rows
     if json_path:

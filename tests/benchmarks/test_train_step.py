@@ -18,10 +18,9 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the script writes for a tiny model, three rounds, one thread."""
     path = tmp_path_factory.mktemp("report") / "step.json"
-    options = (
-        "--sizes tiny --dtypes fp32 --threads 1 --device cpu --rounds 3 --contenders hfgpt:eager,transformers:eager"
-    )
-    command = [sys.executable, str(BENCHMARKS / "train_step.py"), *options.split(), "--json", str(path)]
+    options = ["--sizes", "tiny", "--dtypes", "fp32", "--threads", "1", "--device", "cpu", "--rounds", "3"]
+    options += ["--contenders", "hfgpt:eager,former:eager,transformers:eager", "--peer", f"former={BENCHMARKS.parent}"]
+    command = [sys.executable, str(BENCHMARKS / "train_step.py"), *options, "--json", str(path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     finished = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert finished.returncode == 0, finished.stderr
@@ -30,7 +29,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_contenders_are_timed_round_by_round(report: dict[str, Any]) -> None:
     rows = {row["contender"]: row for row in report["results"]}
-    assert list(rows) == ["hfgpt", "transformers"]
+    assert list(rows) == ["hfgpt", "former", "transformers"]
     for row in rows.values():
         times = row["seconds_per_step_of_each_round"]
         assert len(times) == 3
@@ -41,8 +40,8 @@ def test_contenders_are_timed_round_by_round(report: dict[str, Any]) -> None:
         assert 0 < row["share_of_peak"] < 1
     own, rival = (rows[name]["seconds_per_step_of_each_round"] for name in ("hfgpt", "transformers"))
     ratios = sorted(theirs / ours for theirs, ours in zip(rival, own, strict=True))
-    assert rows["hfgpt"]["speed_relative_to_transformers"] == pytest.approx(ratios[1])
-    assert rows["transformers"]["speed_relative_to_transformers"] == 1
+    assert rows["hfgpt"]["speed_relative_to_reference"] == pytest.approx(ratios[1])
+    assert rows["transformers"]["speed_relative_to_reference"] == 1
 
 
 def test_parameters_and_flops_are_those_counted_by_hand(report: dict[str, Any]) -> None:
@@ -65,7 +64,9 @@ def test_memory_on_cpu_holds_at_least_weights_gradients_and_optimizer_state(repo
         ({"contenders": "hfgpt:fast"}, "choose from"),
         ({"sizes": "huge"}, "choose from"),
         ({"device": "abacus"}, "choose from"),
+        ({"reference": "former"}, "choose from"),
         ({"peer": ["somewhere"]}, "nanogpt=PATH"),
+        ({"peer": ["former=/no/such/folder"], "contenders": "former:eager"}, "checkout of hfgpt"),
         ({"peer": ["nanogpt=/no/such/folder"], "contenders": "nanogpt:eager"}, "checkout of nanoGPT"),
     ],
 )
