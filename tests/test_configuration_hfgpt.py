@@ -64,12 +64,45 @@ def test_intermediate_size_is_four_times_the_width_under_either_name(sizes: dict
     assert config.head_dim == 16
 
 
+@pytest.mark.parametrize(("hidden_size", "expected"), [(768, 2048), (1024, 2736), (32, 88), (48, 128)])
+def test_a_gated_network_has_two_thirds_of_the_width_and_so_about_as_many_parameters(
+    hidden_size: int, expected: int
+) -> None:
+    gated = HfGptConfig(hidden_size=hidden_size, num_attention_heads=4, hidden_act="swiglu")
+    assert gated.intermediate_size == expected
+    assert expected % 8 == 0
+    assert 2 * 4 * hidden_size <= 3 * expected < 2 * 4 * hidden_size + 3 * 8
+    assert HfGptConfig(hidden_size=64, n_inner=50, num_attention_heads=4, hidden_act="swiglu").intermediate_size == 50
+
+
+def test_options_are_off_unless_they_are_asked_for() -> None:
+    config = HfGptConfig(n_head=6, n_embd=96)
+    assert config.num_key_value_heads == 6
+    assert (config.sliding_window, config.is_causal) == (None, True)
+    assert (config.norm_type, config.use_bias) == ("layer_norm", True)
+
+
+def test_a_file_written_before_there_were_options_opens(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    tiny_config().save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    fields = json.loads(path.read_text())
+    for name in ("num_key_value_heads", "sliding_window", "is_causal", "norm_type", "use_bias"):
+        fields.pop(name, None)
+    path.write_text(json.dumps(fields))
+    assert HfGptConfig.from_pretrained(tmp_path).to_dict() | {"_name_or_path": ""} == tiny_config().to_dict()
+
+
 def test_every_field_survives_the_file(tiny_config: MakeConfig, tmp_path: Path) -> None:
     config = tiny_config(
         position_embedding_type="rotary",
         rope_theta=500,
         hidden_act="gelu",
+        norm_type="rms_norm",
+        num_key_value_heads=2,
+        sliding_window=7,
+        is_causal=False,
         qkv_bias=False,
+        use_bias=False,
         tie_word_embeddings=False,
         intermediate_size=50,
         use_cache=False,
@@ -94,6 +127,11 @@ def test_every_field_survives_the_file(tiny_config: MakeConfig, tmp_path: Path) 
     [
         ({"hidden_size": 30}, ["hidden_size (30)", "num_attention_heads (4)"]),
         ({"position_embedding_type": "rotary", "hidden_size": 36}, ["rotary", "even", "9"]),
+        ({"num_key_value_heads": 3}, ["num_attention_heads (4)", "num_key_value_heads (3)"]),
+        ({"num_key_value_heads": 8}, ["num_attention_heads (4)", "num_key_value_heads (8)"]),
+        ({"num_key_value_heads": 0}, ["num_key_value_heads", "0"]),
+        ({"sliding_window": 1}, ["sliding_window", "1", "at least 2"]),
+        ({"sliding_window": -4}, ["sliding_window", "-4"]),
         ({"hidden_size": 0}, ["hidden_size", "0"]),
         ({"vocab_size": -1}, ["vocab_size", "-1"]),
         ({"num_hidden_layers": 0}, ["num_hidden_layers", "0"]),
@@ -129,7 +167,8 @@ def test_a_configuration_spoilt_after_its_construction_is_not_saved(tiny_config:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"hidden_act": "relu"}, {"position_embedding_type": "alibi"}, {"hidden_size": "32"}]
+    "fields",
+    [{"hidden_act": "relu"}, {"norm_type": "batch_norm"}, {"position_embedding_type": "alibi"}, {"hidden_size": "32"}],
 )
 def test_a_value_of_the_wrong_kind_is_refused(tiny_config: MakeConfig, fields: dict[str, Any]) -> None:
     (name,) = fields

@@ -51,6 +51,17 @@ def test_a_sequence_longer_than_the_context_is_refused(tiny_config: MakeConfig, 
     one_sentence(error, 51, 32)
 
 
+def test_a_packed_row_may_be_longer_than_the_context_but_no_document_may(model: HfGptForCausalLM) -> None:
+    documents = [torch.randint(97, (1, length)) for length in (30, 32, 9)]
+    positions = torch.cat([torch.arange(document.shape[1]) for document in documents])[None]
+    with torch.no_grad():
+        logits = model(torch.cat(documents, dim=1), position_ids=positions).logits
+        expected = torch.cat([model(document).logits for document in documents], dim=1)
+    torch.testing.assert_close(logits, expected, rtol=0, atol=2e-5)
+    with pytest.raises(ValueError, match="33 tokens long, more than max_position_embeddings = 32"):
+        model(torch.zeros(1, 36, dtype=torch.long), position_ids=torch.cat([torch.arange(3), torch.arange(33)])[None])
+
+
 @pytest.mark.parametrize("position_embedding_type", ["learned", "rotary", "none"])
 def test_a_cache_counts_towards_the_length(tiny_config: MakeConfig, position_embedding_type: str) -> None:
     model = HfGptForCausalLM(tiny_config(position_embedding_type=position_embedding_type)).eval()

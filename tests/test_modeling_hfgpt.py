@@ -63,6 +63,16 @@ def test_initialisation_is_gpt2_s_with_scaled_residual_projections(
     )
 
 
+def test_the_options_begin_like_the_rest(tiny_config: MakeConfig) -> None:
+    torch.manual_seed(0)
+    options = {"norm_type": "rms_norm", "hidden_act": "swiglu", "num_key_value_heads": 1, "hidden_size": 256}
+    model = HfGptForCausalLM(
+        tiny_config(num_hidden_layers=8, initializer_range=0.02, max_position_embeddings=256, **options)
+    )
+    assert_initialised_like_gpt2(model)
+    assert {"model.layers.7.mlp.fc_gate.weight", "model.layers.7.input_layernorm.weight"} <= model.state_dict().keys()
+
+
 def test_a_head_that_a_checkpoint_lacks_is_initialised_and_the_rest_is_not(
     tiny_config: MakeConfig, tmp_path: Any
 ) -> None:
