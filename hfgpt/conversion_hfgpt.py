@@ -78,7 +78,8 @@ def reading_gpt2_layout(model_type: str, source: Any = None, *args: Any, **kwarg
     """
     source = kwargs.get("pretrained_model_name_or_path", source)
     changes = [name for name in _CHANGES_WHILE_READING if kwargs.get(name) is not None]
-    if source is not None and changes and PreTrainedConfig.get_config_dict(source, **kwargs)[0].get("model_type") == "gpt2":
+    config_dict = PreTrainedConfig.get_config_dict(source, **kwargs)[0] if changes and source is not None else {}
+    if config_dict.get("model_type") == "gpt2":
         raise ValueError(
             f"{source} is in GPT-2's layout, which cannot be loaded with {changes[0]}: load it without, or convert it "
             f"once (hfgpt convert {source} NEW_FOLDER --to hfgpt) and load the new folder."

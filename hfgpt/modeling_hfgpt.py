@@ -21,16 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import initialization as init
+from transformers import masking_utils
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.generation import GenerationConfig, GenerationMixin
-from transformers.masking_utils import (
-    and_masks,
-    create_causal_mask,
-    create_sliding_window_causal_mask,
-    find_packed_sequence_indices,
-    packed_sequence_mask_function,
-)
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import (
     BaseModelOutputWithPast,
@@ -415,10 +409,7 @@ class HfGptModel(HfGptPreTrainedModel):
             self._check_token_ids(input_ids)
             inputs_embeds = self.embed_tokens(input_ids)
         assert inputs_embeds is not None
-        documents = None
-        if position_ids is not None and attention_mask is None and past_key_values is None:
-            documents = self._find_documents(position_ids, len(inputs_embeds))
-        mask = self._make_mask(inputs_embeds, attention_mask, position_ids, documents, past_key_values)
+        mask, documents = self._make_mask(inputs_embeds, attention_mask, position_ids, past_key_values)
         if use_cache and past_key_values is None and self.config.is_causal:
             past_key_values = DynamicCache(config=self.config)
         if documents is not None:
@@ -444,50 +435,47 @@ class HfGptModel(HfGptPreTrainedModel):
             last_hidden_state=self.norm(hidden_states), past_key_values=past_key_values if use_cache else None
         )
 
-    def _find_documents(self, position_ids: Tensor, batch_size: int) -> Tensor | None:
-        """The number of the document that each token of a row belongs to, `(batch, tokens)`; None if rows hold one."""
-        documents = find_packed_sequence_indices(position_ids.expand(batch_size, -1))
-        flash_attention = "flash_attention" in (self.config._attn_implementation or "")
-        if documents is not None and batch_size > 1 and flash_attention and not is_tracing(documents):
-            raise ValueError(
-                f"Flash attention keeps packed documents apart in a batch of one row only, but position_ids restart in "
-                f"a batch of {batch_size}: join the rows, or set the attention to sdpa or flex_attention."
-            )
-        return documents
-
     def _make_mask(
-        self,
-        inputs_embeds: Tensor,
-        attention_mask: Tensor | None,
-        position_ids: Tensor | None,
-        documents: Tensor | None,
-        cache: Cache | None,
-    ) -> Any:
-        """Who may see whom, in the form that the attention implementation takes; None where it needs no telling."""
+        self, inputs_embeds: Tensor, attention_mask: Tensor | None, position_ids: Tensor | None, cache: Cache | None
+    ) -> tuple[Any, Tensor | None]:
+        """Who may see whom, and the number of each token's document.
+
+        The mask has the form that the attention implementation takes, and is None where that needs no telling; so are
+        the documents, `(batch, tokens)`, where each row holds one.
+        """
+        batch_size, dtype, window = len(inputs_embeds), inputs_embeds.dtype, self.config.sliding_window
         if cache is not None and not self.config.is_causal:
             raise ValueError(
                 "With is_causal = False a new token changes what all others have seen, so there is no use for "
                 "past_key_values: give the whole text in each call."
             )
         if isinstance(attention_mask, Tensor) and attention_mask.ndim == 4 and not attention_mask.is_floating_point():
-            lowest = torch.finfo(inputs_embeds.dtype).min
-            additive = torch.zeros_like(attention_mask, dtype=inputs_embeds.dtype)
-            return additive.masked_fill(~attention_mask.bool(), lowest)
-        make_mask, window = create_causal_mask, self.config.sliding_window
-        conditions = []
+            additive = torch.zeros_like(attention_mask, dtype=dtype)
+            return additive.masked_fill(~attention_mask.bool(), torch.finfo(dtype).min), None
+        documents = None
+        if position_ids is not None and attention_mask is None and cache is None:
+            documents = masking_utils.find_packed_sequence_indices(position_ids.expand(batch_size, -1))
+        flash_attention = "flash_attention" in (self.config._attn_implementation or "")
+        if flash_attention and documents is not None and batch_size > 1 and not is_tracing(documents):
+            raise ValueError(
+                f"Flash attention keeps packed documents apart in a batch of one row only, but position_ids restart in "
+                f"a batch of {batch_size}: join the rows, or set the attention to sdpa or flex_attention."
+            )
+        make_mask, conditions = masking_utils.create_causal_mask, []
         if self.config.is_causal:  # the triangle is as in causal_mask(), and transformers finds the documents, too
-            make_mask = create_causal_mask if window is None else create_sliding_window_causal_mask
+            make_mask = make_mask if window is None else masking_utils.create_sliding_window_causal_mask
         else:  # create_causal_mask reads is_causal, and leaves out the triangle
             conditions += [] if window is None else [lambda batch, head, query, key: (query - key).abs() < window]
-            conditions += [] if documents is None else [packed_sequence_mask_function(documents)]
-        return make_mask(
+            conditions += [] if documents is None else [masking_utils.packed_sequence_mask_function(documents)]
+        mask = make_mask(
             config=self.config,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             past_key_values=cache,
             position_ids=position_ids,
-            and_mask_function=and_masks(*conditions) if conditions else None,
+            and_mask_function=masking_utils.and_masks(*conditions) if conditions else None,
         )
+        return mask, documents
 
     def _count_positions(self, inputs_embeds: Tensor, attention_mask: Tensor | None, cache: Cache | None) -> Tensor:
         """Positions `(batch or 1, tokens)` that count the real tokens of each sequence, wherever its padding stands."""
