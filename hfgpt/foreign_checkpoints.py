@@ -387,7 +387,7 @@ def _rename(
     parameters = layout.parameters(ours, num_layers, old_norms=f"{layout.final_norm}.scale" in weights)
     missing = [name for name in parameters if name not in weights]
     foreign = [name for name in weights if name not in parameters]
-    for problem, names in (("lacks {} weights of", missing), ("has {} weights that are not in", foreign)):
+    for problem, names in (("lacks {} of the weights of", missing), ("has {} weights too many for", foreign)):
         if names:
             listed = ", ".join(names[:3]) + (", ..." if names[3:] else "")
             raise ValueError(

@@ -118,9 +118,9 @@ def read_state_dict(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | Non
     if not isinstance(state_dict, dict) or not state_dict:
         raise UserError(f"{path} holds no state dict: {remedy}")
     for name, value in state_dict.items():
-        if not isinstance(value, Tensor):
-            kind = type(value).__name__
-            raise UserError(f"{path} holds no state dict, because {name!r} in it is of type {kind}: {remedy}")
+        if not (isinstance(name, str) and isinstance(value, Tensor)):
+            kinds = f"{type(name).__name__} with a {type(value).__name__}"
+            raise UserError(f"{path} holds no state dict of names and tensors, but a {kinds} ({name!r}): {remedy}")
     model_args = content.get("model_args") if nested else None
     return dict(state_dict), model_args if isinstance(model_args, dict) else None
 

@@ -12,7 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from hfgpt import HfGptForCausalLM, HfGptForSequenceClassification, HfGptModel
 from hfgpt.errors import UserError
-from hfgpt.serving.loading import load_model
+from hfgpt.serving.loading import load_model, read_state_dict
 
 WEIGHTS = "model.safetensors"
 
@@ -191,3 +191,74 @@ def test_a_new_classification_head_is_said(model_folder, caplog) -> None:
     caplog.set_level("WARNING")
     load_model(model_folder, HfGptForSequenceClassification)
     assert "has no classification head: a new one is random" in caplog.text
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Files of other code bases
+# ----------------------------------------------------------------------------------------------------------------------
+
+WEIGHTS_ALONE = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.zeros(2)}
+
+
+def file_refusal(path: Path) -> str:
+    with pytest.raises(UserError) as error:
+        read_state_dict(path)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("key", [None, "model", "model_state_dict", "state_dict"])
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before-2020"])
+def test_a_state_dict_is_read_wherever_code_bases_keep_it(tmp_path, key: str | None, zipped: bool) -> None:
+    content = WEIGHTS_ALONE if key is None else {key: WEIGHTS_ALONE, "model_args": {"n_head": 2}, "step": 3}
+    torch.save(content, tmp_path / "file.pt", _use_new_zipfile_serialization=zipped)
+    state_dict, model_args = read_state_dict(tmp_path / "file.pt")
+    assert state_dict.keys() == WEIGHTS_ALONE.keys()
+    assert all(torch.equal(state_dict[name], weight) for name, weight in WEIGHTS_ALONE.items())
+    assert model_args == (None if key is None else {"n_head": 2})
+
+
+def test_a_state_dict_of_safetensors_is_read(tmp_path) -> None:
+    save_file(WEIGHTS_ALONE, tmp_path / "file.safetensors")
+    state_dict, model_args = read_state_dict(tmp_path / "file.safetensors")
+    assert torch.equal(state_dict["weight"], WEIGHTS_ALONE["weight"])
+    assert model_args is None
+
+
+class Unpickled:
+    """An object that would tell if it had been opened."""
+
+    def __reduce__(self) -> tuple:
+        return (os.mkdir, ("opened",))
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before-2020"])
+def test_a_file_that_would_run_code_is_refused_and_nothing_is_run(tmp_path, monkeypatch, zipped: bool) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(WEIGHTS_ALONE | {"extra": Unpickled()}, "file.pt", _use_new_zipfile_serialization=zipped)
+    sentence = file_refusal(Path("file.pt"))
+    assert "mkdir" in sentence
+    assert "torch.save(model.state_dict(), PATH)" in sentence
+    assert not Path("opened").exists()
+
+
+@pytest.mark.parametrize("content", [{}, [1, 2], {"model": {}}, {"step": 3}, {0: torch.zeros(1)}, torch.zeros(2)])
+def test_what_is_no_state_dict_is_refused(tmp_path, content: object) -> None:
+    torch.save(content, tmp_path / "file.pt")
+    assert "holds no state dict" in file_refusal(tmp_path / "file.pt")
+
+
+@pytest.mark.parametrize("name", ["file.pt", "file.safetensors"])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 0.99])
+def test_an_empty_or_truncated_file_is_refused(tmp_path, name: str, share: float) -> None:
+    path = tmp_path / name
+    (save_file if path.suffix == ".safetensors" else torch.save)(WEIGHTS_ALONE, path)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    assert ("is empty" if share == 0 else "is damaged") in file_refusal(path)
+
+
+@pytest.mark.parametrize("name", ["file.pt", "file.safetensors", "file"])
+def test_a_file_of_another_kind_and_one_that_is_not_there_are_refused(tmp_path, name: str) -> None:
+    assert "There is no file" in file_refusal(tmp_path / name)
+    (tmp_path / name).write_text("Once upon a time there was no checkpoint.\n" * 9, encoding="utf-8")
+    assert "no checkpoint of torch's or safetensors'" in file_refusal(tmp_path / name)
