@@ -136,7 +136,7 @@ def _read_file(path: Path) -> Any:
         # torch maps its present format, a zip archive, into memory, but not the one before 2020.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # a damaged file makes the readers raise nearly anything: KeyError, EOFError, OSError
-        foreign_object = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        foreign_object = re.search(r"[Uu]nsupported (?:global: )?GLOBAL (\S+)", str(error))
         if foreign_object is None:
             raise UserError(
                 f"{path} is damaged, or no checkpoint of torch's or safetensors': save or copy it anew."
