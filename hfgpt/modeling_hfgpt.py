@@ -443,7 +443,7 @@ class HfGptModel(HfGptPreTrainedModel):
         The mask has the form that the attention implementation takes, and is None where that needs no telling; so are
         the documents, `(batch, tokens)`, where each row holds one.
         """
-        batch_size, dtype, window = len(inputs_embeds), inputs_embeds.dtype, self.config.sliding_window
+        batch_size, dtype, window = inputs_embeds.shape[0], inputs_embeds.dtype, self.config.sliding_window
         if cache is not None and not self.config.is_causal:
             raise ValueError(
                 "With is_causal = False a new token changes what all others have seen, so there is no use for "
@@ -724,7 +724,7 @@ class HfGptForSequenceClassification(HfGptPreTrainedModel):
         )
         hidden_states = outputs.last_hidden_state
         last_token = self._last_token(hidden_states, attention_mask)
-        logits = self.score(hidden_states[torch.arange(len(hidden_states)), last_token])  # (batch, num_labels)
+        logits = self.score(hidden_states[torch.arange(hidden_states.shape[0]), last_token])  # (batch, num_labels)
         loss = None
         if labels is not None:
             loss = classification_loss(logits, labels, self.config.problem_type, kwargs.get("num_items_in_batch"))
