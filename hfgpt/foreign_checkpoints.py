@@ -324,7 +324,7 @@ def _shape(weights: Mapping[str, Tensor], layout: _Layout) -> dict[str, Any]:
     shape: dict[str, Any] = {
         "vocab_size": vocab_size,
         "hidden_size": hidden_size,
-        "num_hidden_layers": 1 + max(int(number[1]) for number in numbers if number),
+        "num_hidden_layers": len({number[1] for number in numbers if number}),
         "intermediate_size": len(_matrix(weights, f"{layout.layers}0.{feed_forward}")),
         "max_position_embeddings": len(_matrix(weights, layout.positions)),
         "qkv_bias": any(name.endswith(f".{query}.bias") for name in biases),
@@ -373,7 +373,7 @@ def _activation(
     if layout is not _NANOGPT:
         return layout.hidden_act, []
     if model_args is not None and "bias" not in model_args:
-        return "gelu_pytorch_tanh", ["GELU by the tanh formula is assumed, nanoGPT's when model_args had no bias yet."]
+        return "gelu_pytorch_tanh", ["GELU by the tanh formula is assumed, nanoGPT's while its model_args had no bias."]
     return layout.hidden_act, [
         "The exact GELU is assumed, nanoGPT's since June 2023; for an older checkpoint say --hidden-act "
         "gelu_pytorch_tanh."

@@ -141,6 +141,12 @@ def test_a_missing_weight_is_named(weights, name: str) -> None:
         recognise(weights, MODEL_ARGS)
 
 
+def test_a_missing_layer_is_named(weights) -> None:
+    gap = {name.replace("transformer.h.1.", "transformer.h.7."): weight for name, weight in weights.items()}
+    with pytest.raises(ValueError, match=r"lacks 12 of the weights of nanoGPT's GPT \(transformer.h.1.ln_1.weight"):
+        recognise(gap, MODEL_ARGS)
+
+
 def test_a_weight_too_many_is_named(weights) -> None:
     weights["transformer.h.0.attn.rotary"] = torch.zeros(4)
     with pytest.raises(ValueError, match=r"1 weights too many for nanoGPT's GPT \(transformer.h.0.attn.rotary\)"):
