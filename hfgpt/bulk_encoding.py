@@ -14,21 +14,25 @@ parts before t are the ones that t is merged from. So (a, b) are those parts: no
 open to the other, both rank the open pairs alike, and both take the same step. (The algorithm: Sennrich et al. 2016,
 section 3.2.)
 
+That both cut text into the same words first is no theorem, since each has its own engine for regular expressions: it is
+tried out, on text with letters and digits of the newest versions of Unicode among others.
+
 The special-token rule holds in both engines here, whatever the tokenizer's own settings: text never becomes a special
-token, so `<|endoftext|>` found in a corpus is encoded as the ordinary bytes that it is.
+token, so `<|endoftext|>` found in a corpus is encoded as the ordinary bytes that it is. Added tokens that are not
+special are the opposite: each is one token wherever it stands in text, so text is cut at them before tiktoken sees it.
 
 Ground floor: imports nothing of ours but the errors. Users import from `hfgpt.tokenization`.
 """
 
-import base64
 import json
 import logging
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from functools import partial
+from itertools import chain, pairwise
 from typing import Any, Literal
 
 import tiktoken
@@ -59,6 +63,10 @@ GPT2_PATTERN: str = r50k_pat_str
 CHARACTER_OF_BYTE: dict[int, str] = bytes_to_unicode()
 BYTE_OF_CHARACTER: dict[str, int] = {character: byte for byte, character in CHARACTER_OF_BYTE.items()}
 
+# White space that is left to `tokenizers`: tiktoken's engine for regular expressions notes every character of it, to go
+# back to, and panics after a million of them, which ends the process.
+LONG_WHITE_SPACE = re.compile(r"(?<!\s)\s{100000}")
+
 SURROGATE = re.compile("[\ud800-\udfff]")
 SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
@@ -78,6 +86,9 @@ ADVERSARIAL_TEXTS = (
     "def f(x):\n    return {'a': [x**2, -x], \"b\": lambda y: y != x}  # comment\n",
     "<|endoftext|> <|endoftext|><|endoftext|>a<|endoftext|>",
     "a" * 200 + " " * 200 + "ab" * 100 + "\n" * 100 + "=" * 100 + "€" * 50,
+    # Letters and digits new in Unicode 14 to 18, private and unassigned characters, without a space: where one engine
+    # knows fewer of them than the other, it cuts elsewhere.
+    "a\U00010570b\U00011f04c\U0002ebf0d\U000105c0e\U000323b0f\u0558g1\U0001e4f02\U00011bf03\U00011de04\ue000z\u0378z\uffff!",
 )
 
 
@@ -120,7 +131,8 @@ def bulk_encoding(tokenizer: PreTrainedTokenizerBase) -> tiktoken.Encoding:
 
     Works for byte-level BPE that cuts words as GPT-2 does or by one regular expression of its own, with any special
     tokens. The conditions of the module's docstring are checked on the vocabulary; then both engines are compared on
-    adversarial text.
+    adversarial text. `TextEncoder` adds what an encoding alone cannot do: added tokens that are looked for in text, and
+    white space without end.
 
     Raises:
         NoExactEngineError: the tokenizer is of another kind, or a condition fails.
@@ -128,30 +140,20 @@ def bulk_encoding(tokenizer: PreTrainedTokenizerBase) -> tiktoken.Encoding:
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise NoExactEngineError("it is no fast tokenizer")
     backend = _ordinary_backend(tokenizer.backend_tokenizer.to_str())
-    description = json.loads(backend.to_str())
-    special_tokens: dict[str, int] = {}
-    for token in description["added_tokens"]:
+    for token in json.loads(backend.to_str())["added_tokens"]:
         if not token["special"]:
             raise NoExactEngineError(f"its added token {token['content']!r} is looked for in plain text")
-        special_tokens[token["content"]] = token["id"]
-    pattern = _pattern(description)
-    ranks = _mergeable_ranks(backend, description)
-    try:
-        encoding = tiktoken.Encoding("bulk", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special_tokens)
-    except ValueError as error:
-        raise NoExactEngineError(f"tiktoken cannot read its regular expression ({error})") from error
-    for text in ADVERSARIAL_TEXTS:
-        if encoding.encode_ordinary(text) != backend.encode(text, add_special_tokens=False).ids:
-            raise NoExactEngineError(f"the two engines disagree on {text[:40]!r}")
-    return encoding
+    return _exact_encoding(backend)
 
 
 class TextEncoder:
     """Plain text to token ids in bulk, on several threads; no special token is read from text, and none is added.
 
-    Runs tiktoken where `bulk_encoding` finds an exact engine, else `tokenizers`, which a warning then says. Encoders
-    can be pickled, and encoders of equal tokenizers give equal pickles: `datasets.map` may send one to its worker
-    processes, and knows by its fingerprint what it has encoded before.
+    Runs tiktoken where an exact engine is found (see `bulk_encoding`), else `tokenizers`, which a warning then says. A
+    text with 100,000 or more white-space characters in one stretch is encoded by `tokenizers` in any case.
+
+    Encoders can be pickled, and encoders of equal tokenizers give equal pickles: `datasets.map` may send one to its
+    worker processes, and knows by its fingerprint what it has encoded before.
 
     Args:
         tokenizer: any fast tokenizer; it is read, neither kept nor changed.
@@ -163,49 +165,91 @@ class TextEncoder:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         if not isinstance(tokenizer, PreTrainedTokenizerFast):
             raise UserError(f"{type(tokenizer).__name__} is no fast tokenizer: give one that has a tokenizer.json")
-        self._engine: tiktoken.Encoding | Tokenizer
-        try:
-            self._engine = bulk_encoding(tokenizer)
-        except NoExactEngineError as reason:
+        reason = self._open(tokenizer.backend_tokenizer.to_str())
+        if reason is not None:
             warnings.warn(f"text is encoded by the slower engine, `tokenizers`: {reason}", stacklevel=2)
-            self._engine = _ordinary_backend(tokenizer.backend_tokenizer.to_str())
+
+    def _open(self, description: str) -> NoExactEngineError | None:
+        """Build the engines from the content of tokenizer.json; the reason why tiktoken is not one of them, if so."""
+        self._backend = _ordinary_backend(description)
+        self._encoding: tiktoken.Encoding | None = None
+        try:
+            self._added_tokens = _AddedTokens(json.loads(description)["added_tokens"])
+            self._encoding = _exact_encoding(self._backend)
+        except NoExactEngineError as reason:
+            return reason
+        return None
 
     @property
     def engine(self) -> Literal["tiktoken", "tokenizers"]:
         """The name of the library that encodes."""
-        return "tiktoken" if isinstance(self._engine, tiktoken.Encoding) else "tokenizers"
+        return "tokenizers" if self._encoding is None else "tiktoken"
 
     def __call__(self, texts: list[str]) -> list[list[int]]:
         """The ids of each text. Lone surrogates become U+FFFD, and their number is logged."""
         if isinstance(texts, str):
             raise TypeError("give a list of texts, such as [text], not one string")
         clean = list(CleanTexts(texts))
-        if isinstance(self._engine, tiktoken.Encoding):
-            return _encode_in_threads(self._engine, clean)
-        return [encoded.ids for encoded in self._engine.encode_batch_fast(clean, add_special_tokens=False)]
+        if self._encoding is None:
+            return [encoded.ids for encoded in self._backend.encode_batch_fast(clean, add_special_tokens=False)]
+        return _map_in_threads(partial(self._encode_exactly, self._encoding), clean)
 
-    def __getstate__(self) -> dict[str, Any]:
-        if isinstance(self._engine, Tokenizer):
-            return {"backend": self._engine.to_str()}
-        # Sorted and flat, since dictionaries would be written in the order in which they happened to be filled.
-        ranks = sorted(self._engine._mergeable_ranks.items(), key=lambda token_and_rank: token_and_rank[1])
-        return {
-            "pattern": self._engine._pat_str,
-            "ranks": b"\n".join(base64.b64encode(token) + b" %d" % rank for token, rank in ranks),
-            "special_tokens": tuple(sorted(self._engine._special_tokens.items())),
-        }
+    def _encode_exactly(self, encoding: tiktoken.Encoding, text: str) -> list[int]:
+        if LONG_WHITE_SPACE.search(text):
+            return self._backend.encode(text, add_special_tokens=False).ids
+        ids: list[int] = []
+        for stretch in self._added_tokens.cut(text):
+            ids += [stretch] if isinstance(stretch, int) else encoding.encode_ordinary(stretch)
+        return ids
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        if "backend" in state:
-            self._engine = _ordinary_backend(state["backend"])
-            return
-        lines = (line.split() for line in state["ranks"].splitlines())
-        self._engine = tiktoken.Encoding(
-            "bulk",
-            pat_str=state["pattern"],
-            mergeable_ranks={base64.b64decode(token): int(rank) for token, rank in lines},
-            special_tokens=dict(state["special_tokens"]),
-        )
+    def __getstate__(self) -> dict[str, str]:
+        return {"description": self._backend.to_str()}
+
+    def __setstate__(self, state: dict[str, str]) -> None:
+        self._open(state["description"])
+
+
+class _AddedTokens:
+    """The added tokens that text becomes, cut out of it as `tokenizers` does: leftmost first, and the longest there.
+
+    Special tokens are looked for beside them and passed over as text, with what lies in them: the "text" in
+    `<|endoftext|>` stays a part of those thirteen characters even where "text" is an added token. Those to be found in
+    text as it is come before those to be found in normalised text, though nothing is normalised here.
+
+    Args:
+        added_tokens: the entries in tokenizer.json.
+
+    Raises:
+        NoExactEngineError: a token also takes the white space around it, or is looked for as a whole word only.
+    """
+
+    def __init__(self, added_tokens: list[dict[str, Any]]) -> None:
+        self.ids = {token["content"]: token["id"] for token in added_tokens if not token["special"]}
+        for token in added_tokens:
+            if token["content"] in self.ids and (token["lstrip"] or token["rstrip"] or token["single_word"]):
+                raise NoExactEngineError(f"its added token {token['content']!r} looks at the text around it")
+        self.patterns = []
+        for normalized in (False, True):
+            contents = [token["content"] for token in added_tokens if token["normalized"] is normalized]
+            if not self.ids.keys().isdisjoint(contents):
+                self.patterns.append(re.compile("|".join(map(re.escape, sorted(contents, key=len, reverse=True)))))
+
+    def cut(self, text: str) -> list[str | int]:
+        """The stretches of ordinary text, and the ids of the tokens between them, in their order."""
+        stretches: list[str | int] = [text]
+        for pattern in self.patterns:
+            parts = ([part] if isinstance(part, int) else self._cut_once(pattern, part) for part in stretches)
+            stretches = list(chain.from_iterable(parts))
+        return stretches
+
+    def _cut_once(self, pattern: re.Pattern[str], text: str) -> Iterator[str | int]:
+        start = 0
+        for match in pattern.finditer(text):
+            if match[0] in self.ids:
+                yield text[start : match.start()]
+                yield self.ids[match[0]]
+                start = match.end()
+        yield text[start:]
 
 
 def token_bytes(token: str) -> bytes:
@@ -227,20 +271,63 @@ def unreachable_tokens(backend: Tokenizer, ranks: dict[bytes, int]) -> list[int]
     return sorted(unreachable)
 
 
-def _encode_in_threads(encoding: tiktoken.Encoding, texts: list[str]) -> list[list[int]]:
-    """The same ids as `encoding.encode_ordinary_batch`, with one slice of the texts for each thread.
+def _map_in_threads(encode: Callable[[str], list[int]], texts: list[str]) -> list[list[int]]:
+    """`encode` of each text, with one slice of the texts for each thread; tiktoken lets go of Python's lock.
 
-    That function queues each text by itself, which takes longer than the encoding where texts are short (6 times as
-    long as this at 100 characters); on long ones there is no difference.
+    tiktoken's `encode_ordinary_batch` queues each text by itself, which takes longer than the encoding where texts are
+    short (6 times as long as this at 100 characters); on long ones there is no difference.
     """
     threads = min(len(texts), os.cpu_count() or 1)
     if threads <= 1:
-        return [encoding.encode_ordinary(text) for text in texts]
+        return [encode(text) for text in texts]
     edges = [len(texts) * thread // threads for thread in range(threads + 1)]
     with ThreadPoolExecutor(threads) as pool:
         slices = [texts[start:end] for start, end in pairwise(edges)]
-        encoded = pool.map(lambda part: [encoding.encode_ordinary(text) for text in part], slices)
+        encoded = pool.map(lambda part: [encode(text) for text in part], slices)
         return [ids for part in encoded for ids in part]
+
+
+def _exact_encoding(backend: Tokenizer) -> tiktoken.Encoding:
+    """The tiktoken engine for the text between the added tokens of `backend`, which reads all text as ordinary.
+
+    Raises:
+        NoExactEngineError: a condition fails.
+    """
+    description = json.loads(backend.to_str())
+    pattern = _pattern(description)
+    ranks = _mergeable_ranks(backend, description)
+    special_tokens = {token["content"]: token["id"] for token in description["added_tokens"] if token["special"]}
+    try:
+        encoding = tiktoken.Encoding("bulk", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special_tokens)
+    except ValueError as error:
+        raise NoExactEngineError(f"tiktoken cannot read its regular expression ({error})") from error
+    words_of_texts = _words_of_adversarial_texts(backend, pattern)
+    for text, words in zip(ADVERSARIAL_TEXTS, words_of_texts, strict=True):
+        if encoding.encode_ordinary(text) != [part.id for word in words for part in backend.model.tokenize(word)]:
+            raise NoExactEngineError(f"the two engines disagree on {text[:40]!r}")
+    return encoding
+
+
+def _words_of_adversarial_texts(backend: Tokenizer, pattern: str) -> list[list[str]]:
+    """The words, in the vocabulary's spelling, into which both engines cut each text.
+
+    With the words of one engine as the vocabulary of the other, a word that both cut is one token, and a word that only
+    one of them cuts falls into several: so a difference shows whatever the vocabulary at hand would make of it.
+
+    Raises:
+        NoExactEngineError: they cut differently.
+    """
+    pre_tokenizer = backend.pre_tokenizer
+    assert pre_tokenizer is not None  # `_pattern` read it
+    words_of_texts = [[word for word, _ in pre_tokenizer.pre_tokenize_str(text)] for text in ADVERSARIAL_TEXTS]
+    ranks = {bytes([byte]): byte for byte in range(256)}
+    for word in chain.from_iterable(words_of_texts):
+        ranks.setdefault(token_bytes(word), len(ranks))
+    cutter = tiktoken.Encoding("words", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+    for text, words in zip(ADVERSARIAL_TEXTS, words_of_texts, strict=True):
+        if cutter.encode_ordinary(text) != [ranks[token_bytes(word)] for word in words]:
+            raise NoExactEngineError(f"the two engines cut {text[:40]!r} into other words")
+    return words_of_texts
 
 
 def _ordinary_backend(description: str) -> Tokenizer:

@@ -1,7 +1,7 @@
 """GPT-2's byte-level byte-pair tokenizer: read from its files, trained on text, saved and loaded.
 
 What is saved and seen is transformers' `PreTrainedTokenizerFast`; what encodes in bulk is tiktoken, through the
-`TextEncoder` of `hfgpt.bulk_encoding`, which also says why their ids are the same.
+`TextEncoder` of `hfgpt.bulk_encoding`, which also says why their ids are the same. `extend_tokenizer` adds tokens.
 
 The special-token rule: text never becomes a special token. `<|endoftext|>` typed by a user or found in a corpus is
 encoded as ordinary bytes; only code that means it inserts the id. A saved tokenizer carries the rule as
@@ -13,16 +13,18 @@ Ground floor: imports nothing of ours but the errors and `hfgpt.bulk_encoding`.
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import tiktoken
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from hfgpt.bulk_encoding import (
     BYTE_OF_CHARACTER,
+    CHARACTER_OF_BYTE,
     GPT2_PATTERN,
     CleanTexts,
     NoExactEngineError,
@@ -40,8 +42,10 @@ __all__ = [
     "GPT2_PATTERN",
     "NoExactEngineError",
     "TextEncoder",
+    "added_token_problems",
     "bulk_encoding",
     "encoding_from_gpt2_files",
+    "extend_tokenizer",
     "fast_tokenizer",
     "load_tokenizer",
     "replace_lone_surrogates",
@@ -53,6 +57,9 @@ END_OF_TEXT = "<|endoftext|>"
 
 GPT2_CONTEXT_LENGTH = 1024
 """Tokens that the four GPT-2 models see at once."""
+
+LONGEST_WORD_LEARNED = 1000
+"""Characters of a word that training looks at together, since its time grows with the square of a word's length."""
 
 GPT2_FILE_NAMES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))
 """(vocabulary, merges) as OpenAI released them, and the same two files as transformers names them."""
@@ -101,7 +108,8 @@ def train_tokenizer(
     """Learns a byte-level byte-pair vocabulary with GPT-2's pattern; the same texts always give the same one.
 
     Ids 0 to 255 are the bytes in GPT-2's order, then come the merged tokens in the order in which they were learned,
-    and `<|endoftext|>` is the last. `tokenizers` learns; the tokenizer is then built from the learned ranks alone.
+    and `<|endoftext|>` is the last. `tokenizers` learns; the tokenizer is then built from the learned ranks alone. A
+    word of more than 1,000 characters (a run of spaces, a genome) is learned from in parts of 1,000.
 
     Args:
         texts: the documents; any iterable of strings, read once.
@@ -120,7 +128,13 @@ def train_tokenizer(
             f"a vocabulary of {vocab_size} cannot hold the 256 bytes and {END_OF_TEXT}: ask for {smallest} or more"
         )
     learner = Tokenizer(models.BPE())
-    learner.pre_tokenizer = _word_splitter(GPT2_PATTERN)
+    learner.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(GPT2_PATTERN), behavior="isolated"),
+            pre_tokenizers.FixedLength(LONGEST_WORD_LEARNED),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - 1,
         min_frequency=min_frequency,
@@ -230,6 +244,102 @@ def fast_tokenizer(encoding: tiktoken.Encoding, *, model_max_length: int) -> Pre
     return tokenizer
 
 
+def added_token_problems(tokens: Sequence[str], special_tokens: Sequence[str]) -> list[str]:
+    """What is wrong with tokens to be added, whatever the tokenizer, a sentence each."""
+    found = []
+    every = [*tokens, *special_tokens]
+    if not all(token.strip() for token in every):
+        found.append("A token that is added must hold more than white space: leave the empty one out.")
+    if broken := sorted({repr(token) for token in every if replace_lone_surrogates(token)[1]}):
+        found.append(f"The added token {', '.join(broken)} holds half a surrogate pair, which no text does: mend it.")
+    if repeated := sorted({repr(token) for token in every if every.count(token) > 1}):
+        found.append(f"The added token {', '.join(repeated)} is given more than once: give each once, in one list.")
+    return found
+
+
+def extend_tokenizer(
+    tokenizer: PreTrainedTokenizerFast, tokens: Sequence[str], special_tokens: Sequence[str]
+) -> tuple[PreTrainedTokenizerFast, list[str]]:
+    """A copy of a byte-level tokenizer with more tokens, whose ids follow on those that there are.
+
+    Where one token is the beginning of another, text becomes the longer one. White space before a token that does not
+    itself begin with it is encoded by itself.
+
+    Args:
+        tokenizer: as from `load_tokenizer` or `train_tokenizer`; it is not changed.
+        tokens: pieces of text that become one token wherever they stand in text, also within words.
+        special_tokens: tokens that text never becomes, which only code that means them inserts.
+
+    Returns:
+        The copy, and those tokens that it has and `tokenizer` had not, in the order of their ids. Tokens that were
+        there before, of the kind asked for, are left as they are.
+
+    Raises:
+        UserError: as `added_token_problems`; a token is there, but of the other kind; or it is spelt like one of the
+            vocabulary that means other text.
+    """
+    if problems := added_token_problems(tokens, special_tokens):
+        raise UserError(" ".join(problems))
+    description = json.loads(tokenizer.backend_tokenizer.to_str())
+    if "ByteLevel" not in json.dumps(description["decoder"]):
+        raise UserError("tokens can be added to byte-level tokenizers only: give one, such as GPT-2's, or train one")
+    new = _unknown_tokens(description, tokens, special=False)
+    new_special = _unknown_tokens(description, special_tokens, special=True)
+    _mend_decoder(description, [*new, *new_special])
+    named = (*tokenizer.SPECIAL_TOKENS_ATTRIBUTES, "model_max_length", "padding_side", "truncation_side")
+    named = (*named, "clean_up_tokenization_spaces", "chat_template", "model_input_names", "extra_special_tokens")
+    settings = {name: value for name in named if (value := getattr(tokenizer, name)) is not None}
+    # Of the general class: GPT-2's own builds its decoder anew when it is loaded.
+    extended = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(description)), split_special_tokens=True, **settings
+    )
+    extended.add_tokens([AddedToken(token, normalized=False) for token in new])
+    extended.add_special_tokens({"extra_special_tokens": new_special}, replace_extra_special_tokens=False)
+    assert extended.convert_tokens_to_ids([*new, *new_special]) == list(range(len(tokenizer), len(extended)))
+    return extended, [*new, *new_special]
+
+
+def _unknown_tokens(description: dict[str, Any], tokens: Sequence[str], *, special: bool) -> list[str]:
+    """Those of `tokens` that the tokenizer.json in `description` has not; UserError: it has one of the other kind."""
+    is_special = {token["content"]: token["special"] for token in description["added_tokens"]}
+    ordinary = description["model"]["vocab"].keys() - is_special.keys()
+    unknown = []
+    for token in tokens:
+        is_known = token in is_special or _spelt_in_bytes(token) in ordinary
+        if is_known and is_special.get(token, False) is not special:
+            kinds = ("an ordinary", "a special") if special else ("a special", "an ordinary")
+            raise UserError(
+                f"{token!r} is {kinds[0]} token of the tokenizer already and cannot become {kinds[1]} one: leave it out"
+            )
+        if not is_known and token in ordinary:
+            raise UserError(
+                f"{token!r} cannot be added, since the vocabulary writes {token_bytes(token)!r} like this: leave it out"
+            )
+        if not is_known:
+            unknown.append(token)
+    return unknown
+
+
+def _mend_decoder(description: dict[str, Any], tokens: Sequence[str]) -> None:
+    """Make the byte-level decoder in `description` give added tokens such as "café" back as they are.
+
+    The decoder takes each character of a token for the one of a byte, where all of them can be: the é of "café" would
+    come back as the lone byte 0xE9. So such a token, which no token of the vocabulary equals, is first respelt.
+    """
+    misread = [token for token in tokens if set(token) <= BYTE_OF_CHARACTER.keys() and not token.isascii()]
+    respell = [
+        {"type": "Replace", "pattern": {"Regex": rf"\A{re.escape(token)}\z"}, "content": _spelt_in_bytes(token)}
+        for token in misread
+    ]
+    if respell:
+        description["decoder"] = {"type": "Sequence", "decoders": [*respell, description["decoder"]]}
+
+
+def _spelt_in_bytes(text: str) -> str:
+    """A text as a byte-level vocabulary writes it."""
+    return "".join(CHARACTER_OF_BYTE[byte] for byte in text.encode("utf-8"))
+
+
 class _EncodingConverter(TikTokenConverter):
     """transformers' converter from tiktoken, fed from an `Encoding` in memory instead of a file."""
 
@@ -250,12 +360,6 @@ class _EncodingConverter(TikTokenConverter):
         # and `vocab_size` counts them. No merge makes them, and whole words are not looked up (`ignore_merges`, which
         # would change nothing where merging reaches every token), so the model never makes them out of text.
         return Tokenizer(models.BPE(vocabulary | special_tokens, merges, ignore_merges=False))
-
-
-def _word_splitter(pattern: str) -> pre_tokenizers.PreTokenizer:
-    """Cuts text into words by `pattern` and writes them as bytes, as the converter's tokenizers do."""
-    words = pre_tokenizers.Split(Regex(pattern), behavior="isolated", invert=False)
-    return pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
 def _gpt2_files(folder: Path) -> tuple[Path, Path]:
