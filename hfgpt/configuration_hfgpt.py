@@ -131,21 +131,20 @@ class HfGptConfig(PreTrainedConfig):
             self.intermediate_size = 8 * math.ceil(self.hidden_size / 3) if gated else 4 * self.hidden_size
         if self.num_key_value_heads is None:
             self.num_key_value_heads = self.num_attention_heads
+        # How tensor parallelism splits the layers: every process takes its own heads and its own hidden features.
+        columns = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.fc1"]
+        columns += ["mlp.fc_gate"] if self.hidden_act == "swiglu" else []  # a rule must find what it splits
+        rows = ["self_attn.o_proj", "mlp.fc2"]
+        plan = dict.fromkeys(columns, "colwise") | dict.fromkeys(rows, "rowwise")
+        self.base_model_tp_plan = {  # type: ignore[misc]  # transformers itself rewrites it where it finds old names
+            f"layers.*.{name}": style for name, style in plan.items()
+        }
         self.validate_architecture()  # now, as one sentence; `strict` runs it again, but wraps what it says
 
     @property
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.hidden_size // self.num_attention_heads
-
-    @property
-    def base_model_tp_plan(self) -> dict[str, str]:  # type: ignore[override]  # a constant in other configurations
-        """How tensor parallelism splits the layers: every process takes its own heads and its own hidden features."""
-        columns = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.fc1"]
-        columns += ["mlp.fc_gate"] if self.hidden_act == "swiglu" else []
-        rows = ["self_attn.o_proj", "mlp.fc2"]
-        plan = dict.fromkeys(columns, "colwise") | dict.fromkeys(rows, "rowwise")
-        return {f"layers.*.{name}": style for name, style in plan.items()}
 
     def validate_architecture(self) -> None:
         """Check that the sizes fit together; called at construction and again before saving."""
