@@ -23,7 +23,7 @@ from hfgpt.data import (
 )
 from hfgpt.errors import UserError
 from hfgpt.evaluation.ngram import ngram_baseline
-from hfgpt.tokenization import TextEncoder, load_tokenizer, train_tokenizer
+from hfgpt.tokenization import TextEncoder, extend_tokenizer, load_tokenizer, train_tokenizer
 
 from .pretrain_config import PretrainConfig
 
@@ -35,6 +35,8 @@ class Corpus:
     """Text made ready: what a language-modelling task trains on and is judged on."""
 
     tokenizer: PreTrainedTokenizerFast
+    new_tokens: list[str]
+    """The last of its tokens, which were added now."""
     train: Dataset | IterableDataset
     """Blocks of `input_ids` and `shift_labels`."""
     validation: TokenBlocks
@@ -67,7 +69,10 @@ def prepare_corpus(config: PretrainConfig, accelerator: Accelerator) -> Corpus:
         UserError: If the source, its columns, the tokenizer or the sizes are not as the configuration says.
     """
     # A tokenizer that cannot be loaded is better known before the text is read.
-    tokenizer = None if config.tokenizer_name == "train" else load_tokenizer(config.tokenizer_name)
+    tokenizer: PreTrainedTokenizerFast | None = None
+    new_tokens: list[str] = []
+    if config.tokenizer_name != "train":
+        tokenizer, new_tokens = _add_tokens(load_tokenizer(config.tokenizer_name), config)
     with accelerator.main_process_first():
         documents = load_text(
             config.source,
@@ -81,14 +86,28 @@ def prepare_corpus(config: PretrainConfig, accelerator: Accelerator) -> Corpus:
             documents, validation_fraction=config.validation_fraction, seed=config.seed, by=config.split_by
         )
         if tokenizer is None:
-            tokenizer = train_tokenizer(
+            learned = train_tokenizer(
                 split.train["text"], config.tokenizer_vocab_size, model_max_length=config.block_size
             )
-        return _cut_into_blocks(config, split, tokenizer, accelerator.is_main_process)
+            tokenizer, new_tokens = _add_tokens(learned, config)
+        return _cut_into_blocks(config, split, tokenizer, new_tokens, accelerator.is_main_process)
+
+
+def _add_tokens(
+    tokenizer: PreTrainedTokenizerFast, config: PretrainConfig
+) -> tuple[PreTrainedTokenizerFast, list[str]]:
+    """The tokenizer with the tokens that are to be added, and those that it had not."""
+    if not config.added_tokens and not config.added_special_tokens:
+        return tokenizer, []
+    return extend_tokenizer(tokenizer, config.added_tokens, config.added_special_tokens)
 
 
 def _cut_into_blocks(
-    config: PretrainConfig, split: TextSplit, tokenizer: PreTrainedTokenizerFast, is_main_process: bool
+    config: PretrainConfig,
+    split: TextSplit,
+    tokenizer: PreTrainedTokenizerFast,
+    new_tokens: list[str],
+    is_main_process: bool,
 ) -> Corpus:
     encode = TextEncoder(tokenizer)
     end_of_text_id = tokenizer.eos_token_id if config.document_separator == "end_of_text" else None
@@ -101,6 +120,7 @@ def _cut_into_blocks(
     described = [
         f"source: {config.source}, split by {split.by}",
         f"tokenizer: {len(tokenizer):,} ids, {_origin(config.tokenizer_name)}",
+        *_describe_added_tokens(config, new_tokens),
     ]
     baselines = {}
     train: Dataset | IterableDataset
@@ -117,6 +137,7 @@ def _cut_into_blocks(
     described.append(_describe("validation", len(validation_text), validation))
     return Corpus(
         tokenizer=tokenizer,
+        new_tokens=new_tokens,
         train=train,
         validation=validation,
         tokens_per_byte=validation.num_tokens / sum(validation_tokens["num_bytes"]),
@@ -139,6 +160,15 @@ def _describe(name: str, num_documents: int, blocks: TokenBlocks) -> str:
         f"{name}: {num_documents:,} document{'s' if num_documents != 1 else ''}, {blocks.num_tokens:,} tokens in "
         f"{len(blocks):,} blocks of {blocks.block_size}{left_out}"
     )
+
+
+def _describe_added_tokens(config: PretrainConfig, new_tokens: list[str]) -> list[str]:
+    asked_for = [*config.added_tokens, *config.added_special_tokens]
+    if not asked_for:
+        return []
+    known = [repr(token) for token in asked_for if token not in new_tokens]
+    was_there = f"; it had {', '.join(known)} already" if known else ""
+    return [f"added tokens: {', '.join(map(repr, new_tokens)) or 'none'}{was_there}"]
 
 
 def _origin(tokenizer_name: str) -> str:

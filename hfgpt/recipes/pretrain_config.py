@@ -6,7 +6,7 @@ from typing import Any, Literal
 from huggingface_hub.errors import StrictDataclassError
 
 from hfgpt import HfGptConfig
-from hfgpt.tokenization import END_OF_TEXT
+from hfgpt.tokenization import END_OF_TEXT, added_token_problems
 from hfgpt.training.config import TrainingConfig
 
 __all__ = ["PretrainConfig"]
@@ -40,7 +40,12 @@ class PretrainConfig(TrainingConfig):
     """Folder or Hub id of a tokenizer, or `train`: a new byte-level BPE, trained on the training split.
     Default: that of init_from, else `train`."""
     tokenizer_vocab_size: int = 2048
-    """Ids of a newly trained tokenizer."""
+    """Ids of a newly trained tokenizer, added tokens not counted."""
+    added_tokens: list[str] = field(default_factory=list)
+    """Pieces of text that become one token wherever they stand, also within words, e.g. --added_tokens '["Lindale"]'.
+    Their embeddings begin at the mean of the others in a model from init_from."""
+    added_special_tokens: list[str] = field(default_factory=list)
+    """Tokens that text never becomes, for a later use such as a chat template, e.g. ["<|im_start|>", "<|im_end|>"]."""
     block_size: int = 256
     """Tokens in one example; at most the model's max_position_embeddings."""
     stride: int | None = None
@@ -95,6 +100,7 @@ class PretrainConfig(TrainingConfig):
             found.append("n-gram baselines need the whole text: leave them out with streaming.")
         if any(order < 1 for order in self.ngram_baselines):
             found.append("ngram_baselines are orders from 1 upwards.")
+        found += added_token_problems(self.added_tokens, self.added_special_tokens)
         return found + self._model_problems()
 
     def _model_problems(self) -> list[str]:
