@@ -131,12 +131,12 @@ class HfGptConfig(PreTrainedConfig):
             self.intermediate_size = 8 * math.ceil(self.hidden_size / 3) if gated else 4 * self.hidden_size
         if self.num_key_value_heads is None:
             self.num_key_value_heads = self.num_attention_heads
-        # How tensor parallelism splits the layers: every process takes its own heads and its own hidden features.
+        # How tensor parallelism splits the model: each process takes its own ids, heads and hidden features.
         columns = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.fc1"]
         columns += ["mlp.fc_gate"] if self.hidden_act == "swiglu" else []  # a rule must find what it splits
         rows = ["self_attn.o_proj", "mlp.fc2"]
         plan = dict.fromkeys(columns, "colwise") | dict.fromkeys(rows, "rowwise")
-        self.base_model_tp_plan = {  # type: ignore[misc]  # transformers itself rewrites it where it finds old names
+        self.base_model_tp_plan = {"embed_tokens": "embedding_rowwise"} | {  # type: ignore[misc]  # not for instances
             f"layers.*.{name}": style for name, style in plan.items()
         }
         self.validate_architecture()  # now, as one sentence; `strict` runs it again, but wraps what it says
