@@ -4,8 +4,11 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
 AUTO_CLASSES = "from transformers import AutoConfig, AutoModelForCausalLM"
 HEAVY = ["accelerate", "datasets", "evaluate", "matplotlib", "pandas", "pyarrow", "transformers.modeling_utils"]
@@ -35,6 +38,21 @@ def test_importing_hfgpt_loads_nothing_heavy(added: set[str]) -> None:
 
 def test_importing_hfgpt_adds_few_modules_to_transformers_auto_classes(added: set[str]) -> None:
     assert len(added) <= 20, sorted(added)
+
+
+WITHOUT_DATA = {
+    "the model": "import hfgpt.modeling_hfgpt, hfgpt.conversion_hfgpt, hfgpt.configuration_hfgpt",
+    "generation": "import hfgpt.serving.generation, hfgpt.serving.loading",
+    "hfgpt generate": "import hfgpt.cli.main, hfgpt.cli.generate",
+    "hfgpt convert": "import hfgpt.cli.main, hfgpt.cli.convert",
+    "the benchmark": f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r}); import train_step",
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_DATA)
+def test_what_needs_no_text_to_train_on_imports_neither_datasets_nor_evaluate(name: str) -> None:
+    # Whether a machine that has neither can run them, `make test-oldest` shows.
+    assert not modules_after(WITHOUT_DATA[name]) & {"datasets", "evaluate"}
 
 
 def test_the_auto_classes_know_the_model_as_soon_as_hfgpt_is_imported() -> None:
