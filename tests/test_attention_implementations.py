@@ -197,6 +197,23 @@ def test_a_model_that_is_not_causal_makes_no_cache_and_takes_none(tiny_config: M
         model(input_ids, past_key_values=DynamicCache())
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("implementation", ON_A_CPU)
+def test_the_causal_mask_can_be_lifted_for_one_call(
+    tiny_config: MakeConfig, implementation: str, window: int | None
+) -> None:
+    model = make_model(tiny_config(sliding_window=window), implementation)
+    other = make_model(tiny_config(sliding_window=window, is_causal=False), implementation)
+    input_ids, positions = torch.randint(97, (1, 11)), positions_of([4, 7])
+    for arguments in ({}, {"position_ids": positions}, {"attention_mask": (positions > 0).long()}):
+        lifted = model(input_ids, is_causal=False, **arguments)
+        assert lifted.past_key_values is None
+        torch.testing.assert_close(lifted.logits, other(input_ids, **arguments).logits, rtol=0, atol=0)
+    assert model.config.is_causal
+    assert (model(input_ids).logits - lifted.logits).abs().max() > 1e-2
+
+
 def test_a_model_that_is_not_causal_reads_its_whole_text_at_every_step(tiny_config: MakeConfig) -> None:
     model = make_model(tiny_config(is_causal=False), "sdpa")
     text = torch.randint(97, (2, 5))
