@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken
 from transformers import AutoTokenizer, GPT2Tokenizer, PreTrainedTokenizerFast
@@ -14,7 +14,6 @@ from hfgpt.errors import UserError
 from hfgpt.tokenization import (
     END_OF_TEXT,
     TextEncoder,
-    added_token_problems,
     extend_tokenizer,
     load_tokenizer,
     train_tokenizer,
@@ -53,7 +52,11 @@ def ids_by_plain_loop(
 
 
 PARTS = ["<|", "|>", "end", "text", "é", " "]
-TOKENS = st.lists(st.sampled_from(PARTS), min_size=1, max_size=3).map("".join)
+TOKENS = (
+    st.lists(st.sampled_from(PARTS), min_size=1, max_size=3)
+    .map("".join)
+    .filter(lambda token: token.strip() not in ("", "é"))
+)
 
 
 @settings(max_examples=200, deadline=None)
@@ -66,13 +69,10 @@ def test_both_engines_and_a_plain_loop_find_added_tokens_alike(
     bytes_only: PreTrainedTokenizerFast, words: list[str], special_words: list[str], choices: list[int]
 ) -> None:
     """Of so few parts, tokens hold, begin and overlap each other and `<|endoftext|>`."""
-    assume(not added_token_problems(words, special_words))
+    special_words = [word for word in special_words if word not in words]
     parts = [*words, *special_words, *PARTS, END_OF_TEXT]
     text = "".join(parts[choice % len(parts)] for choice in choices)
-    try:
-        extended, new = extend_tokenizer(bytes_only, words, special_words)
-    except UserError:
-        assume(False)
+    extended, new = extend_tokenizer(bytes_only, words, special_words)
     encoder = TextEncoder(extended)
     assert encoder.engine == "tiktoken"
     ids_of_words = {word: extended.convert_tokens_to_ids(word) for word in new if word in words}
