@@ -35,7 +35,6 @@ VALID_REASONS = [
     r"^test requires (Flash Attention|MPS|accelerator|deepspeed|multiple accelerators|the kernels library|torchao)",
     r"^Test requires torchao$",
     r"^Need at least \d+ FSDP workers",
-    r"^test is slow$",  # one test of flash attention with mixed precision, for accelerators only
     # What the model is not: a composite, an encoder-decoder, a mixture of experts, a vision model.
     r"^This model is not composite$",
     r"^Model is not a composite model\.$",

@@ -28,7 +28,7 @@ test_fsdp_mixin.FSDP_DISTRIBUTED_TEST_MODEL_TYPES.add("hfgpt")
 WITHOUT_DROPOUT = {"embedding_dropout": 0.0, "attention_dropout": 0.0, "residual_dropout": 0.0}
 
 
-class Tester:
+class ModelTester:
     """What transformers' mixins ask of a model's tester: a small configuration, and inputs for it."""
 
     config_class = HfGptConfig
@@ -75,7 +75,7 @@ class CommonTests(ModelTesterMixin, GenerationTesterMixin, TrainingTesterMixin, 
     model_tester = None  # abstract in the mixins
 
     def setUp(self) -> None:
-        self.model_tester = Tester(**self.shape)
+        self.model_tester = ModelTester(**self.shape)
         if self._testMethodName.startswith("test_tp_"):
             self.save_in_our_layout()
 

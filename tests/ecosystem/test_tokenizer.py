@@ -17,7 +17,7 @@ from hfgpt.tokenization import train_tokenizer
 LEFT_OUT = {
     "test_tokenize_special_tokens": (
         "wants `tokenize` to find a special token in text, and here text never becomes one: "
-        "tests/test_tokenization.py holds that rule"
+        "tests/tokenization holds that rule"
     ),
 }
 
