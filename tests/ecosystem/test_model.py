@@ -66,7 +66,9 @@ class ModelTester:
         return config, {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids).tril()}
 
 
-class CommonTests(ModelTesterMixin, GenerationTesterMixin, TrainingTesterMixin, TensorParallelTesterMixin):
+class CommonTests(
+    ModelTesterMixin, GenerationTesterMixin, TrainingTesterMixin, TensorParallelTesterMixin, FSDPTesterMixin
+):
     """Everything that transformers tests of any model, for the shape that a subclass names."""
 
     shape: ClassVar[dict[str, Any]] = {}
@@ -97,16 +99,16 @@ class CommonTests(ModelTesterMixin, GenerationTesterMixin, TrainingTesterMixin, 
             setattr(config, name, value)
         return config
 
+    def _get_tiny_config(self) -> tuple[type, dict[str, Any]]:
+        config_class, fields = super()._get_tiny_config()
+        return config_class, fields | WITHOUT_DROPOUT  # as for tensor parallelism
 
-class TestGpt2Shape(CommonTests, FSDPTesterMixin, unittest.TestCase):
+
+class TestGpt2Shape(CommonTests, unittest.TestCase):
     """The default architecture: learned positions, LayerNorm, GELU, biases, a tied head; with dropout."""
 
     def test_config(self) -> None:
         ConfigTester(self, config_class=HfGptConfig, hidden_size=36, vocab_size=99).run_common_tests()
-
-    def _get_tiny_config(self) -> tuple[type, dict[str, Any]]:
-        config_class, fields = super()._get_tiny_config()
-        return config_class, fields | WITHOUT_DROPOUT  # as for tensor parallelism
 
 
 class TestLlamaShape(CommonTests, unittest.TestCase):
