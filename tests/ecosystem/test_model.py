@@ -2,7 +2,6 @@
 
 import unittest
 from typing import Any, ClassVar
-from unittest import mock
 
 import torch
 from torch import Tensor
@@ -78,19 +77,6 @@ class CommonTests(
 
     def setUp(self) -> None:
         self.model_tester = ModelTester(**self.shape)
-        if self._testMethodName.startswith("test_tp_"):
-            self.save_in_our_layout()
-
-    def save_in_our_layout(self) -> None:
-        """Tensor parallelism loads our layout only; its tests ask for the one a checkpoint came in."""
-        save = HfGptForCausalLM.save_pretrained
-
-        def save_ours(model: HfGptForCausalLM, folder: str, save_original_format: bool) -> None:
-            save(model, folder)
-
-        patch = mock.patch.object(HfGptForCausalLM, "save_pretrained", save_ours)
-        patch.start()
-        self.addCleanup(patch.stop)
 
     def _get_tp_config(self, tie_word_embeddings: bool | None = None) -> HfGptConfig:
         # In training mode, sharded and whole models are compared: processes draw different dropout.
