@@ -11,6 +11,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+import xxhash
 from numpy.typing import NDArray
 
 from hfgpt.errors import UserError
@@ -128,6 +129,13 @@ class TokenBlocks(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
     def num_tokens_left_out(self) -> int:
         new_tokens_per_window = min(self.stride, self.block_size + 1)
         return self.num_tokens - ((len(self) - 1) * new_tokens_per_window + self.block_size + 1)
+
+    def fingerprint(self) -> str:
+        """A hash of the token stream and of how it is cut."""
+        digest = xxhash.xxh3_64(repr((self.num_tokens, self.block_size, self.stride)).encode())
+        for chunk in self._chunks:
+            digest.update(np.ascontiguousarray(chunk))
+        return digest.hexdigest()
 
     def target_positions(self) -> NDArray[np.int64]:
         """The positions in the stream that are the target of some window, each once, in order."""

@@ -16,7 +16,12 @@ class ProgressBar(Callback):
 
     def on_train_begin(self, run: TrainingRun) -> None:
         self.bar = tqdm(
-            total=run.num_steps, desc="train", unit="step", disable=not run.is_main_process, dynamic_ncols=True
+            total=run.num_steps,
+            initial=run.step,
+            desc="train",
+            unit="step",
+            disable=not run.is_main_process,
+            dynamic_ncols=True,
         )
 
     def on_log(self, run: TrainingRun, summary: dict[str, float]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import xxhash
 from accelerate import Accelerator
 from torch.utils.data import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerFast
@@ -45,6 +46,8 @@ class Corpus:
     """Tokens of the validation text over its bytes of UTF-8."""
     baseline_losses: dict[str, float]
     """Nats per token of the n-gram models on the validation blocks, by name."""
+    fingerprint: dict[str, str]
+    """Hashes of the training data and the tokenizer."""
     description: list[str]
     """What was read, split, cut and left out, a line each."""
 
@@ -142,6 +145,7 @@ def _cut_into_blocks(
         validation=validation,
         tokens_per_byte=validation.num_tokens / sum(validation_tokens["num_bytes"]),
         baseline_losses=baselines,
+        fingerprint={"data set": train.fingerprint(), "tokenizer": _tokenizer_fingerprint(tokenizer)},
         description=described,
     )
 
@@ -173,6 +177,10 @@ def _describe_added_tokens(config: PretrainConfig, new_tokens: list[str]) -> lis
 
 def _origin(tokenizer_name: str) -> str:
     return "trained on the training text" if tokenizer_name == "train" else f"from {tokenizer_name}"
+
+
+def _tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
+    return xxhash.xxh3_64_hexdigest(tokenizer.backend_tokenizer.to_str().encode())
 
 
 def _ngram_name(order: int) -> str:

@@ -34,21 +34,36 @@ from .configuration import parse_config
 from .console import ProgressBar, print_table
 from .corpus import Corpus, prepare_corpus
 from .pretrain_config import PretrainConfig
-from .run_folder import check_run_folder, prepare_run_folder, save_final, write_results
+from .run_folder import (
+    check_run_folder,
+    find_checkpoint,
+    open_run_folder,
+    save_final,
+    save_model,
+    write_results,
+)
 from .samples import SampleText
 
 __all__ = ["LanguageModeling", "main", "pretrain"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the recipe from the command line; a user's mistake ends it with one sentence and status 2."""
+    """Run the recipe from the command line.
+
+    A user's mistake ends it with one sentence and status 2, a signal with 128 + its number after a checkpoint.
+    """
     with exit_on_user_error():
         arguments = sys.argv[1:] if arguments is None else arguments
-        pretrain(parse_config("pretrain", PretrainConfig, __doc__ or "", arguments))
+        run = pretrain(parse_config("pretrain", PretrainConfig, __doc__ or "", arguments))
+    if run.stop_reason is not None and run.stop_reason.interrupted:
+        sys.exit(run.stop_reason.exit_code)
 
 
 def pretrain(config: PretrainConfig) -> TrainingRun:
     """Train a language model as the configuration says and save it under `output_dir/final`.
+
+    Returns:
+        The run. If a signal has interrupted it, its `stop_reason` says so, and there is a checkpoint but no `final/`.
 
     Raises:
         UserError: If source, tokenizer, model and sizes do not fit together; before any long work.
@@ -56,43 +71,63 @@ def pretrain(config: PretrainConfig) -> TrainingRun:
     started = time.perf_counter()
     accelerator = start_accelerator(config)
     check_run_folder(config)
-    checkpoint = None if config.init_from is None else load_checkpoint(config)
+    resume_from = find_checkpoint(config, accelerator)
+    source = config.init_from if resume_from is None else str(resume_from)
+    checkpoint = None if source is None else load_checkpoint(source, config)
     corpus = prepare_corpus(config, accelerator)
     set_seed(config.seed)
     model = new_model(config, corpus.tokenizer) if checkpoint is None else checkpoint
-    made_room = [] if checkpoint is None else make_room(checkpoint, corpus)
+    made_room = [] if checkpoint is None or resume_from is not None else make_room(checkpoint, corpus)
     check_fit(model, corpus.tokenizer, config)
     model.generation_config = default_generation_config(corpus.tokenizer, model.config.max_position_embeddings)
     corpus.tokenizer.model_max_length = model.config.max_position_embeddings  # saved with the model in final/
     num_training_steps(corpus.train, config)  # refuses too little text
-    folder = prepare_run_folder(config, accelerator)
-    set_seed(config.seed, device_specific=True)  # each process draws a dropout of its own
-    for line in [
-        *corpus.description,
-        *made_room,
-        f"model: {model.num_parameters():,} parameters on {accelerator.device}",
-    ]:
-        accelerator.print(line)
-
-    callbacks = [
-        MetricsLog(),
-        LossCurve(corpus.baseline_losses),
-        ProgressBar(),
-        SampleText(corpus.tokenizer, config.sample_prompts, config.sample_max_new_tokens, config.seed),
-    ]
-    run = train(LanguageModeling(corpus), model, config, accelerator, callbacks)
-    if accelerator.is_main_process:
-        final = save_final(folder, model, corpus.tokenizer, config)
-        seconds = time.perf_counter() - started
-        write_results(folder, results(run, corpus, seconds))
-        print_results(run, corpus, seconds)
-        print_reloaded_sample(final, config)
-        print(f"Loss curve: {folder / 'loss_curve.png'}   Numbers: {folder / 'metrics.jsonl'}   Model: {final}")
-        prompt = next(filter(None, config.sample_prompts), "One day")
-        print(f"Try it:     hfgpt generate --model {final} --prompt {shlex.quote(prompt)}")
-    accelerator.wait_for_everyone()
+    with open_run_folder(config, accelerator, resuming=resume_from is not None) as folder:
+        set_seed(config.seed, device_specific=True)  # each process draws a dropout of its own
+        for line in [
+            *corpus.description,
+            *made_room,
+            f"model: {model.num_parameters():,} parameters on {accelerator.device}",
+            *([] if resume_from is None else [f"resumed from {resume_from}"]),
+        ]:
+            accelerator.print(line)
+        callbacks = [
+            MetricsLog(),
+            LossCurve(corpus.baseline_losses),
+            ProgressBar(),
+            SampleText(corpus.tokenizer, config.sample_prompts, config.sample_max_new_tokens, config.seed),
+        ]
+        run = train(
+            LanguageModeling(corpus),
+            model,
+            config,
+            accelerator,
+            callbacks,
+            save_model=lambda path, weights: save_model(path, model, corpus.tokenizer, config, weights),
+            resume_from=resume_from,
+        )
+        if accelerator.is_main_process:
+            _finish(run, corpus, config, folder, time.perf_counter() - started)
+        accelerator.wait_for_everyone()
     accelerator.end_training()
     return run
+
+
+def _finish(run: TrainingRun, corpus: Corpus, config: PretrainConfig, folder: Path, seconds: float) -> None:
+    """Save what a finished run leaves, and say what it reached; of an interrupted one, how to go on."""
+    if run.stop_reason is not None:
+        print(f"Stopped at step {run.step} of {run.num_steps}: {run.stop_reason.text}.")
+        if run.stop_reason.interrupted:
+            print(f"Go on with the same command and --resume auto; the last checkpoint: checkpoint-{run.step}")
+            return
+    assert isinstance(run.model, HfGptPreTrainedModel)
+    final = save_final(folder, run.model, corpus.tokenizer, config)
+    write_results(folder, results(run, corpus, seconds))
+    print_results(run, corpus, seconds)
+    print_reloaded_sample(final, config)
+    print(f"Loss curve: {folder / 'loss_curve.png'}   Numbers: {folder / 'metrics.jsonl'}   Model: {final}")
+    prompt = next(filter(None, config.sample_prompts), "One day")
+    print(f"Try it:     hfgpt generate --model {final} --prompt {shlex.quote(prompt)}")
 
 
 class LanguageModeling(Task):
@@ -104,6 +139,11 @@ class LanguageModeling(Task):
         self.train_examples = corpus.train
         self.validation_examples = corpus.validation
         self.tokens_per_byte = corpus.tokens_per_byte
+        self._fingerprint = corpus.fingerprint
+
+    def fingerprint(self) -> dict[str, str]:
+        """Of the training data and the tokenizer."""
+        return self._fingerprint
 
     def collate(self, examples: Sequence[dict[str, Any]]) -> Batch:
         """`(batch, block_size)` of input ids, and as many ids that follow them."""
@@ -151,14 +191,13 @@ def new_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> HfG
         raise UserError(f"The model cannot be built: {' '.join(str(error).split())}") from error
 
 
-def load_checkpoint(config: PretrainConfig) -> HfGptPreTrainedModel:
+def load_checkpoint(source: str, config: PretrainConfig) -> HfGptPreTrainedModel:
     """The model to continue from.
 
     Raises:
         UserError: If there is none, or its context is shorter than a block.
     """
-    assert config.init_from is not None
-    model = load_model(config.init_from, **_model_options(config), **config.model)
+    model = load_model(source, **_model_options(config), **config.model)
     _refuse_long_blocks(config, model)
     return model
 

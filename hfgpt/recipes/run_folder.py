@@ -5,23 +5,39 @@ metrics.jsonl     a line each log step and each evaluation
 samples.jsonl     text written at each evaluation
 loss_curve.png    the picture of metrics.jsonl
 results.json      last evaluation, baselines, sizes, time
+checkpoint-N/     the model after N steps, and what a run needs to go on from there
 final/            weights, code, tokenizer, generation defaults and the configuration: opens with from_pretrained
 """
 
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hfgpt.errors import UserError
+from hfgpt.training.checkpoints import CheckpointStore, exclusive, verify
 from hfgpt.training.config import TrainingConfig
 
-__all__ = ["FINAL", "check_run_folder", "prepare_run_folder", "save_final", "write_results"]
+__all__ = [
+    "FINAL",
+    "check_run_folder",
+    "find_checkpoint",
+    "open_run_folder",
+    "save_final",
+    "save_model",
+    "write_results",
+]
+
+ResultT = TypeVar("ResultT")
 
 FINAL = "final"
 
@@ -35,37 +51,105 @@ def check_run_folder(config: TrainingConfig) -> Path:
     folder = Path(config.output_dir)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"output_dir {folder} is a file: name a folder.")
-    if folder.is_dir() and any(folder.iterdir()) and not config.overwrite_output_dir:
+    in_use = folder.is_dir() and any(folder.iterdir())
+    if in_use and not config.overwrite_output_dir and config.resume == "never":
         raise UserError(
-            f"output_dir {folder} is not empty: name another folder, or replace the run in it with "
-            "--overwrite_output_dir true."
+            f"output_dir {folder} is not empty: name another folder, go on with the run in it with --resume auto, or "
+            "replace it with --overwrite_output_dir true."
         )
     return folder
 
 
-def prepare_run_folder(config: TrainingConfig, accelerator: Accelerator) -> Path:
-    """Create the run's folder and write its configuration: when all else is known to be right.
+def find_checkpoint(config: TrainingConfig, accelerator: Accelerator) -> Path | None:
+    """The checkpoint to resume from, the same on every process; None to begin at the first step.
 
     Raises:
-        UserError: As `check_run_folder`, or if the folder cannot be created.
+        UserError: If the one that is asked for by its path is not there or not whole.
+    """
+
+    def find() -> Path | None:
+        if config.resume == "auto":
+            return CheckpointStore(Path(config.output_dir)).newest()
+        checkpoint = Path(config.resume).expanduser()
+        if not checkpoint.is_dir():
+            raise UserError(f"resume: there is no folder {checkpoint}; give that of a checkpoint, auto or never.")
+        verify(checkpoint)
+        return checkpoint
+
+    return None if config.resume == "never" else _on_main_process(accelerator, find)
+
+
+def _on_main_process(accelerator: Accelerator, function: Callable[[], ResultT]) -> ResultT:
+    """What the first process finds, on all of them; a user's mistake that it finds ends them all."""
+    found: list[Any] = [None, None]
+    if accelerator.is_main_process:
+        try:
+            found[0] = function()
+        except UserError as error:
+            found[1] = error
+    broadcast_object_list(found)
+    if found[1] is not None:
+        raise found[1]
+    return found[0]
+
+
+@contextmanager
+def open_run_folder(config: TrainingConfig, accelerator: Accelerator, *, resuming: bool) -> Iterator[Path]:
+    """Create the run's folder and write its configuration, when all else is known to be right; hold it for this run.
+
+    Args:
+        resuming: Whether the run in it goes on, so that its numbers, pictures and checkpoints stay.
+
+    Raises:
+        UserError: As `check_run_folder`, if the folder cannot be created, or if another run writes to it.
     """
     folder = check_run_folder(config)
     accelerator.wait_for_everyone()  # every process has looked before one writes
-    if accelerator.is_main_process:
+    lock = exclusive(folder)
+
+    def prepare() -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"output_dir {folder} cannot be created: {error.strerror}.") from error
-        for outdated in ("results.json", "loss_curve.png"):  # final/ stays until another is whole
-            (folder / outdated).unlink(missing_ok=True)
+        lock.__enter__()
+        store = CheckpointStore(folder)
+        store.clean()
+        if not resuming:
+            for outdated in ("results.json", "loss_curve.png"):  # final/ stays until another is whole
+                (folder / outdated).unlink(missing_ok=True)
+            for checkpoint in folder.glob("checkpoint-*"):
+                shutil.rmtree(checkpoint)
         write_config(config, folder / "config.yaml")
-    accelerator.wait_for_everyone()
-    return folder
+
+    _on_main_process(accelerator, prepare)
+    try:
+        yield folder
+    finally:
+        if accelerator.is_main_process:
+            lock.__exit__(None, None, None)
 
 
 def write_config(config: TrainingConfig, path: Path) -> None:
     """Write every field, so that `--config` with this file repeats the run."""
     path.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def save_model(
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    config: TrainingConfig,
+    weights: dict[str, Tensor] | None = None,
+) -> None:
+    """Write a model, its tokenizer and its run's configuration, so that `from_pretrained` opens the folder.
+
+    Args:
+        weights: A copy of the model's weights, which may be older than those that it holds now. Default: its own.
+    """
+    model.save_pretrained(folder, state_dict=weights)
+    tokenizer.save_pretrained(folder)
+    write_config(config, folder / "run_config.yaml")
 
 
 def save_final(
@@ -75,9 +159,7 @@ def save_final(
     final, unfinished, replaced = folder / FINAL, folder / f".{FINAL}.unfinished", folder / f".{FINAL}.replaced"
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        model.save_pretrained(unfinished)
-        tokenizer.save_pretrained(unfinished)
-        write_config(config, unfinished / "run_config.yaml")
+        save_model(unfinished, model, tokenizer, config)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise

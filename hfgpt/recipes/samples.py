@@ -1,12 +1,13 @@
 """Text that the model writes as it learns: at each evaluation, from the same prompts and the same seed."""
 
-import json
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from hfgpt.serving.defaults import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
 from hfgpt.serving.generation import continue_prompt
 from hfgpt.training.events import Callback, Evaluation, TrainingRun
+from hfgpt.training.reports import RunFile
 
 from .console import say
 
@@ -18,10 +19,16 @@ class SampleText(Callback):
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, prompts: list[str], max_new_tokens: int, seed: int) -> None:
         self.tokenizer, self.prompts, self.max_new_tokens, self.seed = tokenizer, prompts, max_new_tokens, seed
+        self.file = RunFile("samples.jsonl")
 
     def on_train_begin(self, run: TrainingRun) -> None:
-        if run.is_main_process:
-            (run.output_dir / "samples.jsonl").write_text("", encoding="utf-8")
+        self.file.begin(run)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.file.state_dict()
+
+    def load_state_dict(self, run: TrainingRun, state: dict[str, Any]) -> None:
+        self.file.load_state_dict(state)
 
     def on_evaluation(self, run: TrainingRun, evaluation: Evaluation) -> None:
         if run.is_main_process:
@@ -41,7 +48,5 @@ class SampleText(Callback):
             seed=self.seed,
         )
         run.model.train(was_training)
-        line = {"step": run.step, "prompt": prompt, "text": text}
-        with (run.output_dir / "samples.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self.file.append(run, {"step": run.step, "prompt": prompt, "text": text})
         say(run, f"             sample: {' '.join((prompt + text).split())}")

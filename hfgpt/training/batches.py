@@ -10,24 +10,26 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, Subset
+from accelerate.utils import gather_object
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
+from hfgpt.data.lanes import ExampleStream, StreamReader
 from hfgpt.data.order import StepSampler
 from hfgpt.errors import UserError
 
 from .config import TrainingConfig
 from .task import Batch, Task
 
-__all__ = ["evaluation_batches", "micro_batch_size", "num_training_steps", "training_batches"]
+__all__ = ["TrainingBatches", "evaluation_batches", "micro_batch_size", "num_training_steps"]
 
 
-def num_training_steps(examples: Dataset | IterableDataset, config: TrainingConfig) -> int:
+def num_training_steps(examples: Dataset | ExampleStream, config: TrainingConfig) -> int:
     """Optimizer steps of the run. An epoch is as many whole global batches as the examples fill.
 
     Raises:
         UserError: If the examples do not fill one global batch, or a stream is to be counted in epochs.
     """
-    if isinstance(examples, IterableDataset):
+    if isinstance(examples, ExampleStream):
         if config.max_steps is None:
             raise UserError("A stream has no known length: give max_steps in place of num_train_epochs.")
         return config.max_steps
@@ -61,11 +63,11 @@ def micro_batch_size(config: TrainingConfig, num_processes: int) -> int:
 class _MicroBatchSampler(Sampler[list[int]]):
     """The indices of one process's micro-batches, step after step: a `batch_sampler` for `DataLoader`."""
 
-    def __init__(self, order: StepSampler, num_steps: int, micro_batch_size: int) -> None:
-        self.order, self.num_steps, self.micro_batch_size = order, num_steps, micro_batch_size
+    def __init__(self, order: StepSampler, steps: range, micro_batch_size: int) -> None:
+        self.order, self.steps, self.micro_batch_size = order, steps, micro_batch_size
 
     def __iter__(self) -> Iterator[list[int]]:
-        for step in range(self.num_steps):
+        for step in self.steps:
             yield from _cut(self.order.batch(step), self.micro_batch_size)
 
 
@@ -73,52 +75,73 @@ def _cut(examples: Sequence[Any], size: int) -> list[Any]:
     return [examples[start : start + size] for start in range(0, len(examples), size)]
 
 
-def training_batches(
-    task: Task, config: TrainingConfig, num_steps: int, accelerator: Accelerator
-) -> Iterator[list[Batch]]:
-    """For each step, this process's micro-batches of the global batch."""
-    rank, num_processes = accelerator.process_index, accelerator.num_processes
-    size = micro_batch_size(config, num_processes)
-    if isinstance(task.train_examples, IterableDataset):
-        yield from _streamed_batches(task, config.global_batch_size, num_steps, size, rank, num_processes)
-        return
-    order = StepSampler(
-        len(task.train_examples),  # type: ignore[arg-type]
-        global_batch_size=config.global_batch_size,
-        seed=config.seed,
-        rank=rank,
-        num_ranks=num_processes,
-    )
-    micro_batches = iter(
-        DataLoader(
-            task.train_examples,
-            batch_sampler=_MicroBatchSampler(order, num_steps, size),
-            collate_fn=task.collate,
-            num_workers=config.dataloader_num_workers,
-            pin_memory=accelerator.device.type == "cuda",
-            generator=torch.Generator(),
+class TrainingBatches:
+    """For each step of a run, this process's micro-batches of the global batch.
+
+    Args:
+        num_steps: Steps of the whole run.
+        first_step: The step to begin with, counted from 0: those before it were taken before the run was resumed.
+        stream_state: Where a stream of examples stood then, of all processes together.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        config: TrainingConfig,
+        num_steps: int,
+        accelerator: Accelerator,
+        first_step: int = 0,
+        stream_state: dict[str, Any] | None = None,
+    ) -> None:
+        self.task, self.config, self.accelerator = task, config, accelerator
+        self.steps = range(first_step, num_steps)
+        rank, num_processes = accelerator.process_index, accelerator.num_processes
+        self.size = micro_batch_size(config, num_processes)
+        self._order: StepSampler | None = None
+        self._reader: StreamReader | None = None
+        if isinstance(task.train_examples, ExampleStream):
+            self._reader = task.train_examples.reader(
+                seed=config.seed, rank=rank, num_ranks=num_processes, state=stream_state
+            )
+        else:
+            self._order = StepSampler(
+                len(task.train_examples),
+                global_batch_size=config.global_batch_size,
+                seed=config.seed,
+                rank=rank,
+                num_ranks=num_processes,
+            )
+
+    def __iter__(self) -> Iterator[list[Batch]]:
+        if self._reader is not None:
+            for _ in self.steps:
+                examples = self._reader.take(self.config.global_batch_size)
+                yield [self.task.collate(part) for part in _cut(examples, self.size)]
+            return
+        assert self._order is not None
+        micro_batches = iter(
+            DataLoader(
+                self.task.train_examples,  # type: ignore[arg-type]  # not a stream
+                batch_sampler=_MicroBatchSampler(self._order, self.steps, self.size),
+                collate_fn=self.task.collate,
+                num_workers=self.config.dataloader_num_workers,
+                pin_memory=self.accelerator.device.type == "cuda",
+                generator=torch.Generator(),
+            )
         )
-    )
-    for _ in range(num_steps):
-        yield list(islice(micro_batches, config.global_batch_size // (size * num_processes)))
+        parts = self.config.global_batch_size // (self.size * self.accelerator.num_processes)
+        for _ in self.steps:
+            yield list(islice(micro_batches, parts))
 
+    def examples(self, step: int) -> list[int]:
+        """The indices of this process's examples in a step, counted from 0; none if they come from a stream."""
+        return [] if self._order is None else self._order.batch(step)
 
-def _streamed_batches(
-    task: Task, global_batch_size: int, num_steps: int, micro_batch_size: int, rank: int, num_processes: int
-) -> Iterator[list[Batch]]:
-    """The same from a stream, which every process reads whole; it begins anew when it ends."""
-    examples = iter(task.train_examples)
-    part = global_batch_size // num_processes
-    for _ in range(num_steps):
-        global_batch = list(islice(examples, global_batch_size))
-        while len(global_batch) < global_batch_size:
-            examples = iter(task.train_examples)
-            refill = list(islice(examples, global_batch_size - len(global_batch)))
-            if not refill:
-                raise UserError("The stream of training examples does not fill one example: give more text.")
-            global_batch += refill
-        mine = global_batch[rank * part : (rank + 1) * part]
-        yield [task.collate(examples) for examples in _cut(mine, micro_batch_size)]
+    def stream_state(self) -> dict[str, Any] | None:
+        """Where the stream stands after the last batch, of all processes together, which must all ask."""
+        if self._reader is None:
+            return None
+        return self._reader.merge(gather_object([self._reader.state_dict()]))
 
 
 def evaluation_batches(task: Task, config: TrainingConfig, accelerator: Accelerator) -> DataLoader:

@@ -15,6 +15,9 @@ class TrainingConfig:
     """Folder of the run: configuration, metrics, pictures, and the finished model under `final/`."""
     overwrite_output_dir: bool = False
     """Whether a run that stands in output_dir may be replaced."""
+    resume: str = "never"
+    """Which checkpoint to go on from, as if the run had never ended: auto (the newest whole one in output_dir, or from
+    the start if there is none), the path of one, or never."""
     seed: int = 42
     """Seed of the initial weights, the dropout and the order of examples, from 0 to 2^32 - 1."""
 
@@ -22,6 +25,12 @@ class TrainingConfig:
     """Optimizer steps to take. Exactly one of max_steps and num_train_epochs must be given."""
     num_train_epochs: float | None = None
     """Passes over the training examples."""
+    max_minutes: float | None = None
+    """Stop after so many minutes of training, counted anew after each resumption; null: never."""
+    max_tokens: int | None = None
+    """Stop after so many targets, that is tokens that bear loss (or texts that are classified); null: never."""
+    early_stopping_patience: int | None = None
+    """Stop when so many evaluations in a row have not lowered the validation loss; null: never."""
     global_batch_size: int = 32
     """Examples in one optimizer step, over all devices: the run is the same on any number of them."""
     micro_batch_size: int | None = None
@@ -61,6 +70,17 @@ class TrainingConfig:
     Default: those two only."""
     max_eval_batches: int | None = None
     """Evaluate on the first so many global batches of the validation split; null: on all of it."""
+    save_steps: int | None = None
+    """Steps between two checkpoints; there is always one after the last step.
+    Default: one with every evaluation."""
+    keep_last: int = 2
+    """How many of the newest checkpoints to keep."""
+    keep_best: int = 1
+    """How many of those with the lowest validation loss to keep besides."""
+    save_in_background: bool = True
+    """Write checkpoints while training goes on, from a copy of weights and optimizer in the CPU's memory."""
+    max_bad_steps: int = 5
+    """How many steps in a row may be left out, because loss or gradient is not finite, before the run ends."""
     dataloader_num_workers: int = 0
     """Processes that prepare batches ahead, for each device; 0: prepare them in the training process."""
 
@@ -73,11 +93,13 @@ class TrainingConfig:
         if (self.max_steps is None) == (self.num_train_epochs is None):
             found.append("Give exactly one of max_steps and num_train_epochs, and set the other to null.")
         positive = "max_steps num_train_epochs global_batch_size micro_batch_size learning_rate adam_epsilon"
-        for name in [*positive.split(), "max_grad_norm", "logging_steps", "eval_steps", "max_eval_batches"]:
+        positive += " max_grad_norm logging_steps eval_steps max_eval_batches max_minutes max_tokens"
+        positive += " early_stopping_patience save_steps keep_last max_bad_steps"
+        for name in positive.split():
             value = getattr(self, name)
             if value is not None and value <= 0:
                 found.append(f"{name} must be greater than zero, but is {value}.")
-        for name in ("warmup_steps", "min_learning_rate", "weight_decay", "dataloader_num_workers"):
+        for name in ("warmup_steps", "min_learning_rate", "weight_decay", "dataloader_num_workers", "keep_best"):
             if getattr(self, name) < 0:
                 found.append(f"{name} must not be negative, but is {getattr(self, name)}.")
         for name in ("adam_beta1", "adam_beta2"):
@@ -85,6 +107,10 @@ class TrainingConfig:
                 found.append(f"{name} must lie between 0 and 1, 1 excluded, but is {getattr(self, name)}.")
         if not 0 <= self.seed < 2**32:  # what NumPy's generator, which `set_seed` seeds with the others, takes
             found.append(f"seed must lie between 0 and 2^32 - 1, but is {self.seed}.")
+        if self.resume != "never" and self.overwrite_output_dir:
+            found.append(
+                f"resume ({self.resume}) goes on with a run and overwrite_output_dir replaces it: give one of them."
+            )
         if self.min_learning_rate > self.learning_rate:
             found.append(f"min_learning_rate ({self.min_learning_rate}) is above learning_rate ({self.learning_rate}).")
         if self.micro_batch_size and self.global_batch_size % self.micro_batch_size != 0:

@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,11 +19,16 @@ from torch import Tensor, nn
 
 from hfgpt.errors import UserError
 
-from .batches import evaluation_batches, micro_batch_size, num_training_steps, training_batches
+from .batches import TrainingBatches, evaluation_batches, micro_batch_size, num_training_steps
 from .config import TrainingConfig
 from .events import Callback, Evaluation, StepReport, TrainingRun
+from .health import first_not_finite, write_diagnosis
+from .memory import accumulate
+from .meter import Meter
 from .optimization import build_optimizer, learning_rate_at
-from .reports import Meter
+from .saving import CheckpointSaver, SaveModel
+from .state import restore, shape_fingerprint
+from .stopping import StopWatch
 from .task import Batch, Task
 
 __all__ = ["evaluate", "start_accelerator", "train"]
@@ -58,12 +63,70 @@ def train(
     config: TrainingConfig,
     accelerator: Accelerator,
     callbacks: Sequence[Callback] = (),
+    *,
+    save_model: SaveModel | None = None,
+    resume_from: Path | None = None,
 ) -> TrainingRun:
-    """Train `model` on `task` and return the state of the finished run.
+    """Train `model` on `task` and return the state of the run, which is finished or says its `stop_reason`.
+
+    Args:
+        save_model: Writes the model, and what belongs to it, to the folder of a checkpoint. Default: no checkpoints.
+        resume_from: The checkpoint to go on from; `model` holds its weights.
 
     Raises:
-        UserError: If the configuration does not fit the number of processes or the data.
+        UserError: If the configuration does not fit the number of processes or the data, if the checkpoint is of
+            another run, if the loss stays infinite, or if memory does not hold one example.
     """
+    run, trained, batches = _prepare(task, model, config, accelerator, callbacks, resume_from)
+    with StopWatch(config) as watch, CheckpointSaver(run, callbacks, save_model, batches) as saver:
+        tell(callbacks, "on_train_begin", run)
+        _evaluate_if_due(run, task, callbacks)
+        model.train()
+        started = time.perf_counter()
+        for micro_batches in batches:
+            learning_rate = learning_rate_at(run.step, run.num_steps, config)
+            for group in run.optimizer.param_groups:
+                group["lr"] = learning_rate
+            num_targets = accelerator.reduce(_count_targets(task, micro_batches, accelerator.device), reduction="sum")
+            loss = _accumulate_gradients(run, task, trained, micro_batches, num_targets)
+            grad_norm = accelerator.clip_grad_norm_(trained.parameters(), config.max_grad_norm or float("inf"))
+            (loss, grad_norm), flags = _agree(accelerator, loss, grad_norm, watch.flags())
+            good = run.health.is_good(run.step + 1, loss, grad_norm)
+            if good or (accelerator.scaler is not None and math.isfinite(loss)):  # fp16's scaler skips on its own
+                run.optimizer.step()
+            elif run.health.num_skipped_in_a_row >= config.max_bad_steps:
+                _give_up(run, task, trained, micro_batches, batches, num_targets, save_model)
+            run.optimizer.zero_grad(set_to_none=True)
+
+            run.step += 1
+            run.num_targets += int(num_targets)
+            seconds, started = time.perf_counter() - started, time.perf_counter()
+            report = StepReport(run.step, loss, learning_rate, grad_norm, int(num_targets), seconds, skipped=not good)
+            run.meter.add(report)
+            tell(callbacks, "on_step", run, report)
+            if run.step == run.num_steps or run.step % config.logging_steps == 0:
+                tell(callbacks, "on_log", run, run.meter.summary())
+            run.stop_reason = watch.reason(flags, run)
+            if run.stop_reason is None or not run.stop_reason.interrupted:
+                _evaluate_if_due(run, task, callbacks)
+                run.stop_reason = run.stop_reason or watch.reason(flags, run)
+            saver.save_if_due()
+            if run.stop_reason is not None:
+                break
+            started = time.perf_counter() if run.evaluations[-1].step == run.step else started
+    tell(callbacks, "on_train_end", run)
+    return run
+
+
+def _prepare(
+    task: Task,
+    model: nn.Module,
+    config: TrainingConfig,
+    accelerator: Accelerator,
+    callbacks: Sequence[Callback],
+    resume_from: Path | None,
+) -> tuple[TrainingRun, nn.Module, TrainingBatches]:
+    """The run at its first step or where its checkpoint was taken; the wrapped model; the batches still to come."""
     num_steps = num_training_steps(task.train_examples, config)
     if config.warmup_steps >= num_steps and accelerator.is_main_process:
         logger.warning(
@@ -75,48 +138,14 @@ def train(
     optimizer = build_optimizer(model, config)
     compiled = torch.compile(model) if config.torch_compile else model
     trained, optimizer = accelerator.prepare(compiled, optimizer)
-    run = TrainingRun(config, model, optimizer, accelerator, num_steps)
-    meter = Meter(task.unit)
-
-    _tell(callbacks, "on_train_begin", run)
-    _evaluate_and_tell(run, task, callbacks)
-    model.train()
-    started = time.perf_counter()
-    for micro_batches in training_batches(task, config, num_steps, accelerator):
-        learning_rate = learning_rate_at(run.step, num_steps, config)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate
-        num_targets = accelerator.reduce(_count_targets(task, micro_batches, accelerator.device), reduction="sum")
-        loss = _accumulate_gradients(task, trained, accelerator, micro_batches, num_targets)
-        grad_norm = accelerator.clip_grad_norm_(trained.parameters(), config.max_grad_norm or float("inf"))
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-        run.step += 1
-        seconds, started = time.perf_counter() - started, time.perf_counter()
-        report = StepReport(run.step, loss, learning_rate, grad_norm, num_targets, seconds)
-        meter.add(report)
-        _tell(callbacks, "on_step", run, report)
-        if run.step == num_steps or run.step % config.logging_steps == 0:
-            summary = meter.summary()
-            _refuse_divergence(summary["train_loss"], run.step)
-            _tell(callbacks, "on_log", run, summary)
-        if run.step == num_steps or (config.eval_steps and run.step % config.eval_steps == 0):
-            _evaluate_and_tell(run, task, callbacks)
-            started = time.perf_counter()
-    _tell(callbacks, "on_train_end", run)
-    return run
+    fingerprint = task.fingerprint() | {"model shape": shape_fingerprint(model)}
+    run = TrainingRun(config, model, optimizer, accelerator, num_steps, Meter(task.unit), fingerprint)
+    stream_state = None if resume_from is None else restore(run, resume_from, callbacks)
+    return run, trained, TrainingBatches(task, config, num_steps, accelerator, run.step, stream_state)
 
 
-def _refuse_divergence(loss: float, step: int) -> None:
-    if not math.isfinite(loss):
-        raise UserError(
-            f"The loss is {loss} at step {step}, so the run has diverged: lower learning_rate, lengthen warmup_steps, "
-            "or set max_grad_norm."
-        )
-
-
-def _tell(callbacks: Sequence[Callback], event: str, *details: Any) -> None:
+def tell(callbacks: Sequence[Callback], event: str, *details: Any) -> None:
+    """Call one method of every listener."""
     for callback in callbacks:
         getattr(callback, event)(*details)
 
@@ -127,19 +156,59 @@ def _count_targets(task: Task, micro_batches: Sequence[Batch], device: torch.dev
 
 
 def _accumulate_gradients(
-    task: Task, model: nn.Module, accelerator: Accelerator, micro_batches: Sequence[Batch], num_targets: Tensor
+    run: TrainingRun, task: Task, trained: nn.Module, micro_batches: Sequence[Batch], num_targets: Tensor
 ) -> Tensor:
-    """Add up the gradients of the global batch's mean loss; returns that loss, the same on every process."""
+    """Add up the gradients of the global batch's mean loss; returns this process's share of that loss."""
     # Distribution averages gradients over the processes where the sum is wanted: so each divides by its share of N.
-    num_items_in_batch = num_targets / accelerator.num_processes
-    total = torch.zeros((), device=accelerator.device)
-    for index, batch in enumerate(micro_batches):
-        last = index == len(micro_batches) - 1  # only then do the processes exchange gradients
-        with nullcontext() if last else accelerator.no_sync(model):
-            loss = task.loss(model, send_to_device(batch, accelerator.device), num_items_in_batch)
-            accelerator.backward(loss)
-        total += loss.detach()
-    return accelerator.reduce(total, reduction="mean")
+    num_items_in_batch = num_targets / run.accelerator.num_processes
+
+    def backward(batch: Batch) -> Tensor:
+        loss = task.loss(trained, send_to_device(batch, run.accelerator.device), num_items_in_batch)
+        run.accelerator.backward(loss)
+        return loss.detach()
+
+    return accumulate(run.step, run.memory, micro_batches, trained, run.accelerator, backward)
+
+
+def _agree(
+    accelerator: Accelerator, loss: Tensor, grad_norm: Tensor, flags: Sequence[float]
+) -> tuple[tuple[float, float], list[float]]:
+    """Loss, norm and flags as they are on all processes together: what one has seen, all know and act on.
+
+    One exchange, and the only wait for the device in a step.
+    """
+    own = torch.tensor(flags, dtype=torch.float32, device=accelerator.device)
+    both = torch.stack([loss.float(), grad_norm.to(accelerator.device).float()])
+    together = accelerator.reduce(torch.cat([both, own]), reduction="mean").tolist()
+    return (together[0], together[1]), together[2:]
+
+
+def _give_up(
+    run: TrainingRun,
+    task: Task,
+    trained: nn.Module,
+    micro_batches: Sequence[Batch],
+    batches: TrainingBatches,
+    num_targets: Tensor,
+    save_model: SaveModel | None,
+) -> None:
+    """Find where the bad numbers come from, write the step down, and end the run."""
+    device, one = run.accelerator.device, torch.ones((), device=run.accelerator.device)
+    found = first_not_finite(
+        run.model, lambda: sum(task.loss(run.model, send_to_device(batch, device), one) for batch in micro_batches)
+    )
+    folder = run.output_dir / f"diagnosis-{run.step + 1}"
+    examples = batches.examples(run.step)
+    write_diagnosis(folder, run.accelerator.process_index, micro_batches, examples, found)
+    if run.is_main_process and save_model is not None:
+        save_model(folder, run.model.state_dict())
+    run.accelerator.wait_for_everyone()
+    which = f"examples {', '.join(map(str, examples[:8]))}{', ...' if examples[8:] else ''}" if examples else "a stream"
+    raise UserError(
+        f"Loss or gradient was not finite in {run.health.num_skipped_in_a_row} steps in a row, the last of them step "
+        f"{run.step + 1} ({which}): {found}. Its batches and the weights are in {folder}; lower learning_rate, "
+        "lengthen warmup_steps, set max_grad_norm, or look at the data."
+    )
 
 
 @torch.no_grad()
@@ -161,10 +230,21 @@ def evaluate(task: Task, model: nn.Module, config: TrainingConfig, accelerator: 
     return task.metrics((total_loss / num_targets).item(), int(num_targets))
 
 
-def _evaluate_and_tell(run: TrainingRun, task: Task, callbacks: Sequence[Callback]) -> None:
+def _evaluate_if_due(run: TrainingRun, task: Task, callbacks: Sequence[Callback]) -> None:
+    """Evaluate before the first step, every `eval_steps`, and after the last; each step once, also when resumed."""
+    every = run.config.eval_steps
+    ends = run.step in (0, run.num_steps) or run.stop_reason is not None
+    if not ends and not (every and run.step % every == 0):
+        return
+    if run.evaluations and run.evaluations[-1].step == run.step:
+        return
     started = time.perf_counter()
     metrics = evaluate(task, run.model, run.config, run.accelerator)
-    _refuse_divergence(metrics["loss"], run.step)
+    if not math.isfinite(metrics["loss"]):
+        raise UserError(
+            f"The validation loss is {metrics['loss']} at step {run.step}, so the run has diverged: lower "
+            "learning_rate, lengthen warmup_steps, or set max_grad_norm."
+        )
     evaluation = Evaluation(run.step, metrics, time.perf_counter() - started)
     run.evaluations.append(evaluation)
-    _tell(callbacks, "on_evaluation", run, evaluation)
+    tell(callbacks, "on_evaluation", run, evaluation)

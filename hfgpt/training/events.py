@@ -11,48 +11,39 @@ of your own:
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 
 from .config import TrainingConfig
+from .health import HealthWatch
+from .memory import MicroBatching
+from .meter import Meter
+from .stopping import StopReason
 
 __all__ = ["Callback", "Evaluation", "StepReport", "TrainingRun"]
 
 
+@dataclass(frozen=True)
 class StepReport:
-    """One optimizer step.
+    """One optimizer step."""
 
-    Loss, norm and count are tensors on the device until they are read: a step of which nobody reads them waits for
-    nothing.
-    """
-
-    def __init__(
-        self, step: int, loss: Tensor, learning_rate: float, grad_norm: Tensor, num_targets: Tensor, seconds: float
-    ) -> None:
-        self.step = step
-        """Number of the step, counted from 1."""
-        self.learning_rate = learning_rate
-        """Learning rate of this step."""
-        self.seconds = seconds
-        """Wall-clock time since the step before, data included."""
-        self._loss, self._grad_norm, self._num_targets = loss, grad_norm, num_targets
-
-    @property
-    def loss(self) -> float:
-        """Mean loss over the targets of the global batch, in nats."""
-        return float(self._loss)
-
-    @property
-    def grad_norm(self) -> float:
-        """Norm of the global batch's gradient before clipping."""
-        return float(self._grad_norm)
-
-    @property
-    def num_targets(self) -> int:
-        """Targets (tokens that bear loss, or texts) in the global batch."""
-        return int(self._num_targets)
+    step: int
+    """Number of the step, counted from 1."""
+    loss: float
+    """Mean loss over the targets of the global batch, in nats."""
+    learning_rate: float
+    """Learning rate of this step."""
+    grad_norm: float
+    """Norm of the global batch's gradient before clipping."""
+    num_targets: int
+    """Targets (tokens that bear loss, or texts) in the global batch."""
+    seconds: float
+    """Wall-clock time since the step before, data included."""
+    skipped: bool = False
+    """Whether the step was left out, because loss or gradient was not finite."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +69,27 @@ class TrainingRun:
     accelerator: Accelerator
     num_steps: int
     """Optimizer steps that the whole run takes."""
+    meter: Meter
+    """What was computed since the last log line."""
+    fingerprint: dict[str, str] = field(default_factory=dict)
+    """Of data, tokenizer and model shape: what a resumed run must have in common with this one."""
     step: int = 0
-    """Optimizer steps taken so far."""
+    """Optimizer steps taken so far, those that were left out counted in."""
+    num_targets: int = 0
+    """Targets seen so far."""
     evaluations: list[Evaluation] = field(default_factory=list)
+    health: HealthWatch = field(default_factory=HealthWatch)
+    """Counts of steps left out and of leaps of the loss."""
+    memory: MicroBatching = field(default_factory=MicroBatching)
+    """How the micro-batches are cut since memory ran out."""
+    stop_reason: StopReason | None = None
+    """Why the run ended before its last step; None if it has not."""
+
+    @property
+    def evaluations_without_gain(self) -> int:
+        """Evaluations since the one with the lowest loss."""
+        losses = [evaluation.metrics["loss"] for evaluation in self.evaluations]
+        return len(losses) - 1 - losses.index(min(losses)) if losses else 0
 
     @property
     def is_main_process(self) -> bool:
@@ -102,11 +111,21 @@ class Callback:
     def on_step(self, run: TrainingRun, report: StepReport) -> None:
         """After every optimizer step."""
 
-    def on_log(self, run: TrainingRun, summary: dict[str, float]) -> None:
+    def on_log(self, run: TrainingRun, summary: dict[str, float | None]) -> None:
         """Every `logging_steps` steps, with the means since the last time: see `Meter.summary`."""
 
     def on_evaluation(self, run: TrainingRun, evaluation: Evaluation) -> None:
         """After every evaluation."""
 
+    def on_checkpoint(self, run: TrainingRun, folder: Path) -> None:
+        """After a checkpoint has been written and is whole; on the first process only, which alone knows."""
+
     def on_train_end(self, run: TrainingRun) -> None:
-        """After the last evaluation."""
+        """After the last evaluation and checkpoint."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the listener must know to go on when the run is resumed, in types that JSON has."""
+        return {}
+
+    def load_state_dict(self, run: TrainingRun, state: dict[str, Any]) -> None:
+        """Go on from `state`, before `on_train_begin`, in which `run.step` then is not 0."""

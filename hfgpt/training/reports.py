@@ -1,62 +1,69 @@
-"""The run's numbers: averaged between two log lines, written to `metrics.jsonl`, drawn as `loss_curve.png`."""
+"""The run's numbers: written to `metrics.jsonl`, drawn as `loss_curve.png`."""
 
 import json
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from .events import Callback, Evaluation, StepReport, TrainingRun
+from .events import Callback, Evaluation, TrainingRun
 
-__all__ = ["LossCurve", "Meter", "MetricsLog", "draw_loss_curve"]
+__all__ = ["LossCurve", "MetricsLog", "RunFile", "draw_loss_curve"]
 
 
-class Meter:
-    """Collects steps and sums them up once for each log line, so that the device is waited for only then."""
+class RunFile:
+    """A file of JSON lines in the run's folder that a resumed run cuts back to where its checkpoint was taken."""
 
-    def __init__(self, unit: str) -> None:
-        self.unit = unit
-        self.num_targets = 0
-        self._reports: list[StepReport] = []
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._length = 0  # bytes of this run; what is longer was written after the checkpoint
 
-    def add(self, report: StepReport) -> None:
-        """Note one step."""
-        self._reports.append(report)
+    def begin(self, run: TrainingRun) -> None:
+        """Empty the file, or cut it back if the run goes on."""
+        if run.is_main_process:
+            path = run.output_dir / self.name
+            kept = path.read_bytes()[: self._length] if self._length and path.exists() else b""
+            path.write_bytes(kept)
+            self._length = len(kept)
 
-    def summary(self) -> dict[str, float]:
-        """What happened since the last summary: losses averaged over targets, targets divided by wall-clock time."""
-        reports, self._reports = self._reports, []
-        num_targets = sum(report.num_targets for report in reports)
-        loss = sum(report.loss * report.num_targets for report in reports) / num_targets
-        seconds = sum(report.seconds for report in reports)
-        self.num_targets += num_targets
-        return {
-            "step": reports[-1].step,
-            "train_loss": loss,
-            "learning_rate": reports[-1].learning_rate,
-            "grad_norm": reports[-1].grad_norm,
-            f"{self.unit}_seen": self.num_targets,
-            f"{self.unit}_per_second": num_targets / seconds,
-        }
+    def append(self, run: TrainingRun, line: dict[str, Any]) -> None:
+        """Write one line, from the main process."""
+        if run.is_main_process:
+            written = (json.dumps(line, ensure_ascii=False) + "\n").encode()
+            with (run.output_dir / self.name).open("ab") as file:
+                file.write(written)
+            self._length += len(written)
+
+    def state_dict(self) -> dict[str, int]:
+        """How much of the file belongs to the run so far."""
+        return {"length": self._length}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from `state`."""
+        self._length = state["length"]
 
 
 class MetricsLog(Callback):
     """Writes `metrics.jsonl`: the meter's summaries, and evaluations with `validation_` before each name."""
 
-    def on_train_begin(self, run: TrainingRun) -> None:
-        if run.is_main_process:
-            (run.output_dir / "metrics.jsonl").write_text("", encoding="utf-8")
+    def __init__(self) -> None:
+        self.file = RunFile("metrics.jsonl")
 
-    def on_log(self, run: TrainingRun, summary: dict[str, float]) -> None:
-        self._append(run, summary)
+    def on_train_begin(self, run: TrainingRun) -> None:
+        self.file.begin(run)
+
+    def on_log(self, run: TrainingRun, summary: dict[str, float | None]) -> None:
+        self.file.append(run, summary)
 
     def on_evaluation(self, run: TrainingRun, evaluation: Evaluation) -> None:
         metrics = {f"validation_{name}": value for name, value in evaluation.metrics.items()}
-        self._append(run, {"step": evaluation.step, **metrics, "evaluation_seconds": round(evaluation.seconds, 3)})
+        seconds = {"evaluation_seconds": round(evaluation.seconds, 3)}
+        self.file.append(run, {"step": evaluation.step, **metrics, **seconds})
 
-    def _append(self, run: TrainingRun, line: dict[str, Any]) -> None:
-        if run.is_main_process:
-            with (run.output_dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+    def state_dict(self) -> dict[str, int]:
+        return self.file.state_dict()
+
+    def load_state_dict(self, run: TrainingRun, state: dict[str, int]) -> None:
+        self.file.load_state_dict(state)
 
 
 class LossCurve(Callback):
@@ -87,7 +94,7 @@ def draw_loss_curve(lines: list[dict[str, float]], path: Path, reference_losses:
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for name, colour, marker in (("train_loss", "tab:blue", ""), ("validation_loss", "tab:orange", "o")):
-        points = [(line["step"], line[name]) for line in lines if name in line]
+        points = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
         axes.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=4, label=name.replace("_", " "))
     colours = cycle(("tab:gray", "tab:green", "tab:purple", "tab:brown"))
     for (name, loss), colour in zip(reference_losses.items(), colours, strict=False):

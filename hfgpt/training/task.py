@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset
+
+from hfgpt.data.lanes import ExampleStream
 
 __all__ = ["Batch", "Task"]
 
@@ -15,8 +17,8 @@ Batch = dict[str, Tensor]
 class Task(ABC):
     """Data, batches, loss and metrics of one kind of training."""
 
-    train_examples: Dataset | IterableDataset
-    """Examples to train on. A map-style data set is shuffled anew each epoch; a stream is taken as it comes."""
+    train_examples: Dataset | ExampleStream
+    """Examples to train on: a map-style data set, which is shuffled anew each epoch, or a stream."""
     validation_examples: Dataset
     """Examples to evaluate on, always the same and in the same order."""
 
@@ -34,6 +36,10 @@ class Task(ABC):
     def loss(self, model: nn.Module, batch: Batch, num_items_in_batch: Tensor) -> Tensor:
         """Summed loss of the batch over `num_items_in_batch`, the number of targets in the whole global batch."""
         return model(**batch, num_items_in_batch=num_items_in_batch).loss
+
+    def fingerprint(self) -> dict[str, str]:
+        """What a resumed run must find unchanged, by name: such as `{"data set": HASH, "tokenizer": HASH}`."""
+        return {}
 
     def metrics(self, loss: float, num_targets: int) -> dict[str, float]:
         """What one evaluation reports, from the mean loss over `num_targets` targets."""

@@ -9,14 +9,15 @@ from matplotlib.image import imread
 
 from hfgpt.training.events import StepReport
 from hfgpt.training.optimization import learning_rate_at
-from hfgpt.training.reports import LossCurve, Meter, MetricsLog, draw_loss_curve
+from hfgpt.training.meter import Meter
+from hfgpt.training.reports import LossCurve, MetricsLog, draw_loss_curve
 
 TRAINING_KEYS = {"step", "train_loss", "learning_rate", "grad_norm", "tokens_seen", "tokens_per_second"}
 EVALUATION_KEYS = {"step", "validation_loss", "validation_targets", "evaluation_seconds"}
 
 
 def report(step: int, loss: float, targets: int, seconds: float) -> StepReport:
-    return StepReport(step, torch.tensor(loss), 0.1 * step, torch.tensor(2.0 * step), torch.tensor(targets), seconds)
+    return StepReport(step, loss, 0.1 * step, 2.0 * step, targets, seconds)
 
 
 def test_the_meter_weighs_steps_by_their_targets_and_divides_by_their_time() -> None:

@@ -1,0 +1,192 @@
+"""All that a run is besides its weights, taken down and put back: bit for bit, or refused with the reason.
+
+A checkpoint is a folder that `from_pretrained` opens, with a folder `training_state/` in it:
+
+    optimizer.pt        the optimizer's state, and that of the loss scaler in fp16
+    random_states.pt    Python's, NumPy's and torch's generators of every process
+    run.json            steps, targets, evaluations, order of data, what callbacks and meters know, fingerprints
+"""
+
+import dataclasses
+import hashlib
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+
+from hfgpt.errors import UserError
+
+from .events import Callback, Evaluation, TrainingRun
+
+__all__ = ["RunState", "restore", "shape_fingerprint", "take_state"]
+
+FOLDER = "training_state"
+FORMAT_VERSION = 1
+
+# Fields of the configuration whose change makes another order of examples out of the run.
+ORDER_FIELDS = ("seed", "global_batch_size")
+
+
+@dataclasses.dataclass
+class RunState:
+    """A copy of a run at one step, which training can no longer change."""
+
+    step: int
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    random_states: list[dict[str, Any]]
+    progress: dict[str, Any]
+    """What `run.json` holds."""
+
+    def write(self, folder: Path) -> None:
+        """Write everything but the weights to `folder / "training_state"`."""
+        folder = folder / FOLDER
+        folder.mkdir(parents=True)
+        torch.save(self.optimizer, folder / "optimizer.pt")
+        torch.save(self.random_states, folder / "random_states.pt")
+        (folder / "run.json").write_text(json.dumps(self.progress, indent=1) + "\n", encoding="utf-8")
+
+
+def take_state(run: TrainingRun, callbacks: Sequence[Callback], stream_state: dict[str, Any] | None) -> RunState | None:
+    """The run as it stands; called on every process, None on all but the first.
+
+    Args:
+        stream_state: Where the stream of examples stands, of all processes together; None if there is none.
+    """
+    random_states = gather_object([_random_state()])
+    if not run.is_main_process:
+        return None
+    optimizer: dict[str, Any] = {"optimizer": run.optimizer.state_dict()}
+    if run.accelerator.scaler is not None:
+        optimizer["scaler"] = run.accelerator.scaler.state_dict()
+    progress = {
+        "format_version": FORMAT_VERSION,
+        "step": run.step,
+        "num_targets": run.num_targets,
+        "num_processes": run.accelerator.num_processes,
+        "evaluations": [dataclasses.asdict(evaluation) for evaluation in run.evaluations],
+        "health": run.health.state_dict(),
+        "meter": run.meter.state_dict(),
+        "memory": dataclasses.asdict(run.memory),
+        "stream": stream_state,
+        "callbacks": {type(callback).__name__: callback.state_dict() for callback in callbacks},
+        "fingerprint": run.fingerprint,
+        "config": dataclasses.asdict(run.config),
+    }
+    return RunState(run.step, _copy(run.model.state_dict(), {}), _copy(optimizer, {}), random_states, progress)
+
+
+def _copy(value: Any, copies: dict[tuple, Tensor]) -> Any:
+    """`value` with its tensors copied to the CPU; what shares memory, as tied weights do, shares it there, too."""
+    if isinstance(value, Tensor):
+        place = (value.device, value.data_ptr(), value.shape, value.stride(), value.dtype)
+        if place not in copies or value.numel() == 0:
+            copies[place] = value.detach().to("cpu", copy=True)
+        return copies[place]
+    if isinstance(value, dict):
+        return {key: _copy(item, copies) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copy(item, copies) for item in value)
+    return value
+
+
+def _random_state() -> dict[str, Any]:
+    """Of every generator that a training step may draw from, in types that `torch.load(weights_only=True)` takes."""
+    name, keys, *rest = np.random.get_state()  # type: ignore[misc]  # noqa: NPY002 (the global one is what libraries draw from)
+    state: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": [name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    random.setstate(state["python"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+def restore(run: TrainingRun, checkpoint: Path, callbacks: Sequence[Callback]) -> dict[str, Any] | None:
+    """Put a run back to where `checkpoint` was taken; its model must hold that checkpoint's weights already.
+
+    Returns:
+        The state of the stream of examples, of all processes together; None if there is none.
+
+    Raises:
+        UserError: If the checkpoint belongs to another data set, tokenizer, model shape or order of examples.
+    """
+    folder = checkpoint / FOLDER
+    try:
+        progress = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"{checkpoint} cannot be resumed from, because it holds no training_state: give the folder of a "
+            "checkpoint, or begin a new run from its weights with --init_from."
+        ) from error
+    _refuse_another_run(run, progress, checkpoint)
+    optimizer = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
+    run.optimizer.load_state_dict(optimizer["optimizer"])
+    if run.accelerator.scaler is not None and "scaler" in optimizer:
+        run.accelerator.scaler.load_state_dict(optimizer["scaler"])
+    run.step, run.num_targets = progress["step"], progress["num_targets"]
+    run.evaluations[:] = [Evaluation(**evaluation) for evaluation in progress["evaluations"]]
+    run.health.load_state_dict(progress["health"])
+    run.meter.load_state_dict(progress["meter"])
+    run.memory = type(run.memory)(**progress["memory"])
+    for callback in callbacks:
+        if type(callback).__name__ in progress["callbacks"]:
+            callback.load_state_dict(run, progress["callbacks"][type(callback).__name__])
+    _restore_random_states(folder, run.accelerator)
+    return progress["stream"]
+
+
+def _refuse_another_run(run: TrainingRun, progress: dict[str, Any], checkpoint: Path) -> None:
+    if progress["format_version"] != FORMAT_VERSION:
+        raise UserError(
+            f"{checkpoint} was written in format {progress['format_version']} and this version reads {FORMAT_VERSION}: "
+            "begin a new run from its weights with --init_from."
+        )
+    for what, fingerprint in run.fingerprint.items():
+        if progress["fingerprint"].get(what) != fingerprint:
+            raise UserError(
+                f"{checkpoint} was trained with another {what} (fingerprint {progress['fingerprint'].get(what)}, now "
+                f"{fingerprint}), so the run cannot go on as if it had never ended: give what it was trained with, or "
+                "begin a new run from its weights with --init_from."
+            )
+    for name in ORDER_FIELDS:
+        if progress["config"][name] != getattr(run.config, name):
+            raise UserError(
+                f"{checkpoint} was trained with {name} = {progress['config'][name]}, and now it is "
+                f"{getattr(run.config, name)}, which gives other batches: keep it, or begin a new run from its weights "
+                "with --init_from."
+            )
+
+
+def _restore_random_states(folder: Path, accelerator: Accelerator) -> None:
+    states = torch.load(folder / "random_states.pt", weights_only=True)
+    if len(states) == accelerator.num_processes:
+        _set_random_state(states[accelerator.process_index])
+    elif accelerator.is_main_process:
+        accelerator.print(
+            f"Saved by {len(states)} processes and resumed on {accelerator.num_processes}: the batches are the same, "
+            "but dropout draws other masks."
+        )
+
+
+def shape_fingerprint(model: nn.Module) -> str:
+    """A hash of the names, shapes and types of all parameters."""
+    shapes = [(name, tuple(weight.shape), str(weight.dtype)) for name, weight in model.named_parameters()]
+    return hashlib.sha256(repr(shapes).encode()).hexdigest()[:16]
