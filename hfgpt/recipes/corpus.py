@@ -1,24 +1,21 @@
 """From a source of text to blocks of tokens: the data side of pretraining, in the order in which it happens."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import datasets
 import numpy as np
 from accelerate import Accelerator
-from torch.utils.data import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerFast
 
 from hfgpt.data import (
+    BlockStream,
     TextSplit,
     TokenBlocks,
     check_token_ids,
     encode_documents,
     load_text,
     split_documents,
-    stream_blocks,
     token_chunks,
 )
 from hfgpt.errors import UserError
@@ -37,7 +34,7 @@ class Corpus:
     tokenizer: PreTrainedTokenizerFast
     new_tokens: list[str]
     """The last of its tokens, which were added now."""
-    train: Dataset | IterableDataset
+    train: TokenBlocks | BlockStream
     """Blocks of `input_ids` and `shift_labels`."""
     validation: TokenBlocks
     """The same from text that is not in `train`."""
@@ -47,16 +44,6 @@ class Corpus:
     """Nats per token of the n-gram models on the validation blocks, by name."""
     description: list[str]
     """What was read, split, cut and left out, a line each."""
-
-
-class _StreamedBlocks(IterableDataset):
-    """Blocks of a stream of documents, encoded as they come."""
-
-    def __init__(self, documents: datasets.IterableDataset, **arguments: Any) -> None:
-        self.documents, self.arguments = documents, arguments
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return stream_blocks(self.documents, **self.arguments)
 
 
 def prepare_corpus(config: PretrainConfig, accelerator: Accelerator) -> Corpus:
@@ -123,11 +110,17 @@ def _cut_into_blocks(
         *_describe_added_tokens(config, new_tokens),
     ]
     baselines = {}
-    train: Dataset | IterableDataset
+    train: TokenBlocks | BlockStream
     if isinstance(split.train, datasets.IterableDataset):
-        train = _StreamedBlocks(
-            split.train, encode_batch=encode, end_of_text_id=end_of_text_id, block_size=config.block_size
+        train = BlockStream(
+            split.train,
+            encode,
+            end_of_text_id=end_of_text_id,
+            block_size=config.block_size,
+            num_lanes=config.stream_lanes,
+            shuffle_buffer_size=config.shuffle_buffer_size,
         )
+        described.append(_describe_stream(train))
     else:
         train_tokens = encode_documents(split.train, encode, end_of_text_id=end_of_text_id)
         train = _blocks("training", train_tokens, config, len(tokenizer))
@@ -159,6 +152,14 @@ def _describe(name: str, num_documents: int, blocks: TokenBlocks) -> str:
     return (
         f"{name}: {num_documents:,} document{'s' if num_documents != 1 else ''}, {blocks.num_tokens:,} tokens in "
         f"{len(blocks):,} blocks of {blocks.block_size}{left_out}"
+    )
+
+
+def _describe_stream(stream: BlockStream) -> str:
+    lanes = f"{stream.num_lanes} lane{'s' if stream.num_lanes != 1 else ''}"
+    return (
+        f"train: a stream in {lanes} ({stream.documents.num_shards:,} pieces), cut into blocks of {stream.block_size} "
+        f"and shuffled {stream.shuffle_buffer_size} blocks of a lane at a time"
     )
 
 

@@ -1,7 +1,8 @@
 """Who computes which examples when: global batches, cut into the micro-batches of each process.
 
-Global batch number k of a run holds the same examples in the same order on any number of processes: the order is a pure
-function of seed, epoch and position (`hfgpt.data.order`), and process r of n takes the r-th of n equal parts.
+Global batch number k of a run holds the same examples on any number of processes: the order is a pure function of seed,
+epoch and position (`hfgpt.data.order`, and `hfgpt.data.lanes` for streams). Process r of n takes the r-th of n equal
+parts, and of a stream every n-th example.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,8 +11,9 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, Subset
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
+from hfgpt.data.lanes import ExampleStream
 from hfgpt.data.order import StepSampler
 from hfgpt.errors import UserError
 
@@ -21,13 +23,13 @@ from .task import Batch, Task
 __all__ = ["evaluation_batches", "micro_batch_size", "num_training_steps", "training_batches"]
 
 
-def num_training_steps(examples: Dataset | IterableDataset, config: TrainingConfig) -> int:
+def num_training_steps(examples: Dataset | ExampleStream, config: TrainingConfig) -> int:
     """Optimizer steps of the run. An epoch is as many whole global batches as the examples fill.
 
     Raises:
         UserError: If the examples do not fill one global batch, or a stream is to be counted in epochs.
     """
-    if isinstance(examples, IterableDataset):
+    if isinstance(examples, ExampleStream):
         if config.max_steps is None:
             raise UserError("A stream has no known length: give max_steps in place of num_train_epochs.")
         return config.max_steps
@@ -79,8 +81,10 @@ def training_batches(
     """For each step, this process's micro-batches of the global batch."""
     rank, num_processes = accelerator.process_index, accelerator.num_processes
     size = micro_batch_size(config, num_processes)
-    if isinstance(task.train_examples, IterableDataset):
-        yield from _streamed_batches(task, config.global_batch_size, num_steps, size, rank, num_processes)
+    if isinstance(task.train_examples, ExampleStream):
+        reader = task.train_examples.reader(seed=config.seed, rank=rank, num_ranks=num_processes)
+        for _ in range(num_steps):
+            yield [task.collate(examples) for examples in _cut(reader.take(config.global_batch_size), size)]
         return
     order = StepSampler(
         len(task.train_examples),  # type: ignore[arg-type]
@@ -101,24 +105,6 @@ def training_batches(
     )
     for _ in range(num_steps):
         yield list(islice(micro_batches, config.global_batch_size // (size * num_processes)))
-
-
-def _streamed_batches(
-    task: Task, global_batch_size: int, num_steps: int, micro_batch_size: int, rank: int, num_processes: int
-) -> Iterator[list[Batch]]:
-    """The same from a stream, which every process reads whole; it begins anew when it ends."""
-    examples = iter(task.train_examples)
-    part = global_batch_size // num_processes
-    for _ in range(num_steps):
-        global_batch = list(islice(examples, global_batch_size))
-        while len(global_batch) < global_batch_size:
-            examples = iter(task.train_examples)
-            refill = list(islice(examples, global_batch_size - len(global_batch)))
-            if not refill:
-                raise UserError("The stream of training examples does not fill one example: give more text.")
-            global_batch += refill
-        mine = global_batch[rank * part : (rank + 1) * part]
-        yield [task.collate(examples) for examples in _cut(mine, micro_batch_size)]
 
 
 def evaluation_batches(task: Task, config: TrainingConfig, accelerator: Accelerator) -> DataLoader:

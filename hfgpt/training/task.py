@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset
+
+from hfgpt.data.lanes import ExampleStream
 
 __all__ = ["Batch", "Task"]
 
@@ -15,8 +17,8 @@ Batch = dict[str, Tensor]
 class Task(ABC):
     """Data, batches, loss and metrics of one kind of training."""
 
-    train_examples: Dataset | IterableDataset
-    """Examples to train on. A map-style data set is shuffled anew each epoch; a stream is taken as it comes."""
+    train_examples: Dataset | ExampleStream
+    """Examples to train on. A map-style data set is shuffled anew each epoch; a stream has an order of its own."""
     validation_examples: Dataset
     """Examples to evaluate on, always the same and in the same order."""
 
