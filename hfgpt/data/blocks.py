@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 
 from hfgpt.errors import UserError
 
-__all__ = ["EncodeBatch", "TokenBlocks", "check_token_ids", "encode_documents", "stream_blocks", "token_chunks"]
+__all__ = [
+    "EncodeBatch",
+    "TokenBlocks",
+    "check_token_ids",
+    "encode_documents",
+    "encode_texts",
+    "make_block",
+    "stream_blocks",
+    "token_chunks",
+]
 
 EncodeBatch = Callable[[list[str]], list[list[int]]]
 """Encodes texts as ordinary text: what looks like a special token in a document must not become one."""
@@ -60,12 +69,13 @@ def _encode_rows(
     batch: dict[str, list[str]], *, encode_batch: EncodeBatch, end_of_text_id: int | None
 ) -> dict[str, list[Any]]:
     return {
-        "input_ids": _encode_texts(batch["text"], encode_batch, end_of_text_id),
+        "input_ids": encode_texts(batch["text"], encode_batch, end_of_text_id),
         "num_bytes": [len(text.encode("utf-8")) for text in batch["text"]],
     }
 
 
-def _encode_texts(texts: list[str], encode_batch: EncodeBatch, end_of_text_id: int | None) -> list[list[int]]:
+def encode_texts(texts: list[str], encode_batch: EncodeBatch, end_of_text_id: int | None) -> list[list[int]]:
+    """The tokens of each text, with the end-of-text token, if any, after it."""
     end = [] if end_of_text_id is None else [end_of_text_id]
     return [[*ids, *end] for ids in encode_batch(texts)]
 
@@ -123,7 +133,7 @@ class TokenBlocks(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         if not 0 <= index < len(self):
             raise IndexError(f"block {index} of {len(self)}")
         start = index * self.stride
-        return _block(self._tokens(start, start + self.block_size + 1))
+        return make_block(self._tokens(start, start + self.block_size + 1))
 
     @property
     def num_tokens_left_out(self) -> int:
@@ -182,15 +192,15 @@ def stream_blocks(
         raise UserError(f"block_size is {block_size}; it must be at least 1.")
     rest = np.empty(0, dtype=np.int64)
     for batch in dataset.iter(batch_size=documents_per_batch):
-        documents = _encode_texts(batch["text"], encode_batch, end_of_text_id)
+        documents = encode_texts(batch["text"], encode_batch, end_of_text_id)
         tokens = np.concatenate([rest, *(np.asarray(ids, dtype=np.int64) for ids in documents)])
         starts = range(0, len(tokens) - block_size, block_size)
         for start in starts:
-            yield _block(tokens[start : start + block_size + 1].copy())
+            yield make_block(tokens[start : start + block_size + 1].copy())
         rest = tokens[len(starts) * block_size :]
 
 
-def _block(tokens: NDArray[np.int64]) -> dict[str, torch.Tensor]:
+def make_block(tokens: NDArray[np.int64]) -> dict[str, torch.Tensor]:
     """A block of `block_size + 1` tokens: the inputs are all but the last, their targets all but the first."""
     stream = torch.from_numpy(tokens)
     return {"input_ids": stream[:-1], "shift_labels": stream[1:]}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hfgpt.errors import UserError
 
-__all__ = ["EpochOrder", "StepSampler", "sample_indices"]
+__all__ = ["EpochOrder", "StepSampler", "random_permutation", "sample_indices"]
 
 
 class EpochOrder:
@@ -42,10 +42,19 @@ class EpochOrder:
 
 @lru_cache(maxsize=1)
 def _permutation(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
-    keys = np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64)).random_raw(length)
-    order = np.argsort(keys, kind="stable").astype(np.int64, copy=False)
+    order = random_permutation(length, key=(seed, epoch))
     order.flags.writeable = False
     return order
+
+
+def random_permutation(length: int, *, key: tuple[int, int], stream: tuple[int, int] = (0, 0)) -> NDArray[np.int64]:
+    """A permutation of `range(length)` that is a function of the four numbers, each from 0 to 2^64 - 1.
+
+    `key` is the key of the Philox generator, and `stream` the upper half of the counter at which it begins: different
+    streams under one key are parts of its period that no draw reaches from another one.
+    """
+    generator = np.random.Philox(key=np.array(key, dtype=np.uint64), counter=np.array([0, 0, *stream], dtype=np.uint64))
+    return np.argsort(generator.random_raw(length), kind="stable").astype(np.int64, copy=False)
 
 
 def sample_indices(

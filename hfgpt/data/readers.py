@@ -3,7 +3,8 @@
 `datasets` has loaders for these formats, but three of them change text on the way: its `text` loader turns a carriage
 return and line feed into a line feed, its `json` loader makes dates of strings that look like dates and stops at a
 lone surrogate, and its `csv` loader makes missing values of the words NA and null. So the files are read here as they
-are, and `sources.py` gives the generator to `datasets` for everything else: Arrow, caching, streaming, shards.
+are, and `sources.py` gives the generator to `datasets` for everything else: Arrow, caching, streaming, shards. A part
+of a JSON Lines or parquet file (a `Segment`) is read without reading what stands before it.
 
 Lone surrogates (half of a pair, as JSON's escapes can write it) are no valid Unicode and cannot be stored as UTF-8;
 they become U+FFFD and are counted.
@@ -15,10 +16,11 @@ import io
 import json
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,7 +28,15 @@ import pyarrow.parquet as pq
 from hfgpt.bulk_encoding import replace_lone_surrogates
 from hfgpt.errors import UserError
 
-__all__ = ["READABLE_SUFFIXES", "choose_text_column", "file_kind", "read_documents", "text_column_of"]
+__all__ = [
+    "READABLE_SUFFIXES",
+    "Segment",
+    "choose_text_column",
+    "file_kind",
+    "parquet_row_groups",
+    "read_documents",
+    "text_column_of",
+]
 
 READABLE_SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
@@ -43,8 +53,25 @@ def file_kind(path: Path) -> str | None:
     return suffixes[-1] if suffixes and suffixes[-1] in READABLE_SUFFIXES else None
 
 
-def read_documents(files: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
-    """Yield the rows `{"text", "lone_surrogates"}` of the (path, text column) pairs in `files`, in their order.
+class Segment(NamedTuple):
+    """A file, or a part of one that can be read for itself.
+
+    Attributes:
+        path: the file.
+        column: the column that holds the text.
+        start: byte of a JSON Lines file, or row group of a parquet file; 0 for every other kind.
+        stop: where the part ends, likewise; None: at the end of the file. A line belongs to the part in which its
+            first byte lies, so that parts that follow upon each other hold every line once.
+    """
+
+    path: str
+    column: str
+    start: int = 0
+    stop: int | None = None
+
+
+def read_documents(segments: list[Segment]) -> Iterator[dict[str, Any]]:
+    """Yield the rows `{"text", "lone_surrogates"}` of the files, or parts of files, in their order.
 
     A text is exactly what the file holds, but for lone surrogates, each replaced by U+FFFD and counted. A missing text
     (null, or a record without the column) comes out as the empty string.
@@ -52,10 +79,9 @@ def read_documents(files: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
     Raises:
         UserError: bytes that are not UTF-8, a broken record, a text that is not a string: with file and line.
     """
-    for name, column in files:
-        path = Path(name)
-        with _errors_of_the_user(path):
-            for text in _read_texts(path, column):
+    for segment in segments:
+        with _errors_of_the_user(Path(segment.path)):
+            for text in _read_texts(segment):
                 replaced, lone_surrogates = replace_lone_surrogates(text)
                 yield {"text": replaced, "lone_surrogates": lone_surrogates}
 
@@ -75,6 +101,13 @@ def text_column_of(path: Path, wanted: str | None) -> str:
     if not columns:
         return wanted or "text"
     return choose_text_column(columns, wanted, where=str(path))
+
+
+def parquet_row_groups(path: Path) -> list[int]:
+    """The number of rows of each row group, as the file's footer says."""
+    with _errors_of_the_user(path), _open_bytes(path) as file:
+        metadata = pq.ParquetFile(file).metadata
+        return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
 
 
 def choose_text_column(columns: dict[str, bool], wanted: str | None, *, where: str) -> str:
@@ -98,24 +131,27 @@ def choose_text_column(columns: dict[str, bool], wanted: str | None, *, where: s
     )
 
 
-def _read_texts(path: Path, column: str) -> Iterator[str]:
+def _read_texts(segment: Segment) -> Iterator[str]:
+    path, column = Path(segment.path), segment.column
     kind = file_kind(path)
     if kind == ".txt":
         with _open_bytes(path) as file:
             yield file.read().decode("utf-8")
     elif kind == ".parquet":
         with _open_bytes(path) as file:
-            for batch in pq.ParquetFile(file).iter_batches(PARQUET_ROWS_PER_BATCH, columns=[column]):
+            parquet = pq.ParquetFile(file)
+            groups = range(parquet.num_row_groups)[segment.start : segment.stop]
+            for batch in parquet.iter_batches(PARQUET_ROWS_PER_BATCH, row_groups=groups, columns=[column]):
                 for text in batch.column(0).to_pylist():
                     yield text or ""
     elif kind in (".csv", ".tsv"):
         yield from _read_table_texts(path, column)
     else:
-        for place, record in _read_json_records(path):
+        for place, record in _read_json_records(path, segment.start, segment.stop):
             text = {"text": record}.get(column) if isinstance(record, str) else record.get(column)
             if not isinstance(text, str | None):
                 raise UserError(
-                    f"the column {column!r} of {path} does not hold a string at {place} but {_shortened(text)}; "
+                    f"the column {column!r} of {path} does not hold a string at {place()} but {_shortened(text)}; "
                     "mend that record or name another text_column."
                 )
             yield text or ""
@@ -153,8 +189,11 @@ def _read_table_rows(path: Path) -> Iterator[list[str]]:
             ) from error
 
 
-def _read_json_records(path: Path) -> Iterator[tuple[str, Any]]:
-    """(place, record) of JSON Lines, an array of records, or one record; a record is an object or a string."""
+def _read_json_records(path: Path, start: int = 0, stop: int | None = None) -> Iterator[tuple[Callable[[], str], Any]]:
+    """Records (objects or strings) of JSON Lines, an array, or one value, each with a function that says where it is.
+
+    `start` and `stop` are those of a `Segment`.
+    """
     if file_kind(path) == ".json":
         with _open_text(path, newline="\n") as file:
             content = file.read()
@@ -167,26 +206,55 @@ def _read_json_records(path: Path) -> Iterator[tuple[str, Any]]:
                 ) from error
         else:
             for number, record in enumerate(whole if isinstance(whole, list) else [whole], start=1):
-                yield _checked_record(path, f"record {number}", record)
+                yield _checked_record(path, partial("record {}".format, number), record)
             return
     # One record a line; also for a `.json` file that holds several values one after the other.
-    with _open_text(path, newline="\n") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                try:
-                    record = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise UserError(
-                        f"line {number} of {path} is not valid JSON ({error.msg} at column {error.colno}); "
-                        "a JSON Lines file holds one whole record a line."
-                    ) from error
-                yield _checked_record(path, f"line {number}", record)
+    for position, line in _read_lines(path, start, stop):
+        if line.strip():
+            place = partial(_line_at, path, position)
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise UserError(
+                    f"{place()} of {path} is not valid JSON ({error.msg} at column {error.colno}); "
+                    "a JSON Lines file holds one whole record a line."
+                ) from error
+            yield _checked_record(path, place, record)
 
 
-def _checked_record(path: Path, place: str, record: Any) -> tuple[str, Any]:
+def _read_lines(path: Path, start: int, stop: int | None) -> Iterator[tuple[int, str]]:
+    """The lines whose first byte lies from `start` to `stop`, each with the position of that byte."""
+    with _open_bytes(path) as file:
+        position = 0
+        if start > 0:
+            # Whether a line begins at `start` is known from the byte before it.
+            file.seek(start - 1)
+            position = start - 1 + len(file.readline())
+        while stop is None or position < stop:
+            line = file.readline()
+            if not line:
+                return
+            # A byte order mark at the beginning of a file is no content.
+            yield position, line.decode("utf-8" if position else "utf-8-sig")
+            position += len(line)
+
+
+def _line_at(path: Path, position: int) -> str:
+    """The name of the line that begins at byte `position`; what stands before it is read for that."""
+    number, end = 1, 0
+    with _open_bytes(path) as file:
+        for line in file:
+            end += len(line)
+            if end > position:
+                break
+            number += 1
+    return f"line {number}"
+
+
+def _checked_record(path: Path, place: Callable[[], str], record: Any) -> tuple[Callable[[], str], Any]:
     if not isinstance(record, dict | str):
         raise UserError(
-            f"{place} of {path} is {_shortened(record)}; a record must be an object with columns, or a string."
+            f"{place()} of {path} is {_shortened(record)}; a record must be an object with columns, or a string."
         )
     return place, record
 

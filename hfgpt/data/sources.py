@@ -13,8 +13,16 @@ import pyarrow.compute as pc
 from datasets.fingerprint import Hasher
 from numpy.typing import NDArray
 
-from hfgpt.data.readers import READABLE_SUFFIXES, choose_text_column, file_kind, read_documents, text_column_of
-from hfgpt.data.stories import generate_stories
+from hfgpt.data.pieces import PIECES_UNIT, cut_files, cut_range
+from hfgpt.data.readers import (
+    READABLE_SUFFIXES,
+    Segment,
+    choose_text_column,
+    file_kind,
+    read_documents,
+    text_column_of,
+)
+from hfgpt.data.stories import DEFAULT_NUM_STORIES, generate_stories
 from hfgpt.errors import UserError
 
 __all__ = ["BUILTIN_SOURCES", "load_text"]
@@ -23,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 BUILTIN_PREFIX = "builtin:"
 BUILTIN_SOURCES = {"stories": generate_stories}
+BUILTIN_LENGTHS = {"stories": DEFAULT_NUM_STORIES}
 
 # Part of the cache key of what was read from local files: raise it when reading changes.
 READER_VERSION = 1
@@ -30,6 +39,12 @@ READER_VERSION = 1
 # 64-bit offsets: one text, or a batch of long ones, may be larger than 2 GiB.
 TEXT_FEATURES = datasets.Features({"text": datasets.Value("large_string")})
 ROW_FEATURES = datasets.Features({**TEXT_FEATURES, "lone_surrogates": datasets.Value("int64")})
+
+# Documents of a stream that are read ahead of the one that is asked for.
+STREAM_BATCH_SIZE = 32
+# A Hub data set of fewer shards is cut between the row groups of its files where these are parquet. That takes one
+# look at each file, which is why data sets of many files stay as they are.
+FEWEST_HUB_SHARDS = 4 * PIECES_UNIT
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -54,7 +69,9 @@ def load_text(
             of such files, read in sorted order; else a Hub id such as `org/name`. A .txt file is one document.
         split: the split of a Hub data set, in `datasets`' syntax (`train[:10%]`); everything else has only `train`.
         text_column: default: `text`, else the only column of strings.
-        streaming: return an `IterableDataset` that reads as it is iterated.
+        streaming: return an `IterableDataset` that reads as it is iterated. Its shards are small pieces of about equal
+            size, in order, wherever a part of the source can be read for itself (see `hfgpt.data.pieces`); those of a
+            Hub data set are its files, or their row groups if there are few parquet files.
         name: configuration of a Hub data set.
         revision: branch, tag or commit of a Hub data set.
         cache_dir: where `datasets` keeps what it prepared; default: its own cache, never the folder of the data.
@@ -89,15 +106,20 @@ def _load_builtin(
         raise UserError(
             f"{BUILTIN_PREFIX}{name} has only the column 'text', not {text_column!r}; leave text_column out."
         )
+    length = BUILTIN_LENGTHS[name]
     if streaming:
-        return datasets.IterableDataset.from_generator(_builtin_rows, gen_kwargs={"name": name}, features=ROW_FEATURES)
+        pieces = cut_range(length, PIECES_UNIT)
+        return datasets.IterableDataset.from_generator(
+            _builtin_rows, gen_kwargs={"name": name, "pieces": pieces}, features=ROW_FEATURES
+        )
     # Held in memory: made anew in less than a second, so that no cache can be older than the generator.
-    return datasets.Dataset.from_list(list(_builtin_rows(name)), features=ROW_FEATURES)
+    return datasets.Dataset.from_list(list(_builtin_rows(name, [(0, length)])), features=ROW_FEATURES)
 
 
-def _builtin_rows(name: str) -> Iterator[dict[str, Any]]:
-    for text in BUILTIN_SOURCES[name]():
-        yield {"text": text, "lone_surrogates": 0}
+def _builtin_rows(name: str, pieces: list[tuple[int, int]]) -> Iterator[dict[str, Any]]:
+    for start, stop in pieces:
+        for text in BUILTIN_SOURCES[name](first=start, num_stories=stop - start):
+            yield {"text": text, "lone_surrogates": 0}
 
 
 def _load_local(
@@ -107,20 +129,19 @@ def _load_local(
     if text_column not in (None, "text") and all(file_kind(file) == ".txt" for file in files):
         raise UserError(f"{path} is plain text and has no column {text_column!r}; leave text_column out.")
     # Absolute names, so that a cached or streamed data set does not depend on the working directory.
-    files_and_columns = [(str(file.resolve()), text_column_of(file, text_column)) for file in files]
+    whole_files = [Segment(str(file.resolve()), text_column_of(file, text_column)) for file in files]
     if streaming:
-        stream = datasets.IterableDataset.from_generator(
-            read_documents, gen_kwargs={"files": files_and_columns}, features=ROW_FEATURES
+        _require_documents(any(row["text"].strip() for row in read_documents(whole_files)), str(path))
+        return datasets.IterableDataset.from_generator(
+            _read_pieces, gen_kwargs={"pieces": cut_files(whole_files)}, features=ROW_FEATURES
         )
-        _require_documents(any(row["text"].strip() for row in read_documents(files_and_columns)), str(path))
-        return stream
     states = [
-        (name, column, Path(name).stat().st_size, Path(name).stat().st_mtime_ns) for name, column in files_and_columns
+        (path, column, Path(path).stat().st_size, Path(path).stat().st_mtime_ns) for path, column, *_ in whole_files
     ]
     try:
         return datasets.Dataset.from_generator(
             read_documents,
-            gen_kwargs={"files": files_and_columns},
+            gen_kwargs={"segments": whole_files},
             features=ROW_FEATURES,
             cache_dir=cache_dir,
             fingerprint=Hasher.hash((READER_VERSION, states)),
@@ -131,8 +152,13 @@ def _load_local(
         raise
     except ValueError:
         # `datasets` can write a data set without rows, but not read it.
-        _require_documents(next(read_documents(files_and_columns), None) is not None, str(path))
+        _require_documents(next(read_documents(whole_files), None) is not None, str(path))
         raise
+
+
+def _read_pieces(pieces: list[list[Segment]]) -> Iterator[dict[str, Any]]:
+    for piece in pieces:
+        yield from read_documents(piece)
 
 
 def _list_files(path: Path) -> list[Path]:
@@ -173,6 +199,8 @@ def _load_from_hub(
         dataset = datasets.load_dataset(
             source, name=name, split=split, streaming=streaming, revision=revision, cache_dir=cache_dir
         )
+        if streaming and dataset.num_shards < FEWEST_HUB_SHARDS:
+            dataset = dataset.reshard()
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         # No connection and the Hub's HTTP errors are OSErrors; a wrong configuration or split is a ValueError.
         reason = " ".join(str(error).split())
@@ -218,7 +246,9 @@ def _rows_with_text(dataset: datasets.Dataset, rows_per_batch: int = 1000) -> It
 def _clean_stream(stream: datasets.IterableDataset, source: str) -> datasets.IterableDataset:
     cleaner = _StreamCleaner(source)
     columns = ["text"] if not stream.column_names else list(stream.column_names)
-    return stream.map(cleaner, batched=True, remove_columns=columns, features=TEXT_FEATURES)
+    return stream.map(
+        cleaner, batched=True, batch_size=STREAM_BATCH_SIZE, remove_columns=columns, features=TEXT_FEATURES
+    )
 
 
 class _StreamCleaner:

@@ -85,14 +85,15 @@ class _Chance:
         return [remaining.pop(self.below(len(remaining))) for _ in range(count)]
 
 
-def generate_stories(seed: int = 0, num_stories: int = DEFAULT_NUM_STORIES) -> Iterator[str]:
+def generate_stories(seed: int = 0, num_stories: int = DEFAULT_NUM_STORIES, *, first: int = 0) -> Iterator[str]:
     """Yield `num_stories` stories of about 120 to 280 words; the default corpus is about 2.5 MB of UTF-8.
 
     Args:
         seed: another seed gives other stories of the same kind.
         num_stories: how many; story i depends on `seed` and i only.
+        first: the number of the first of them.
     """
-    for index in range(num_stories):
+    for index in range(first, first + num_stories):
         yield _tell(_Chance(seed, index))
 
 

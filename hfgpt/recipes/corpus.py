@@ -1,25 +1,23 @@
 """From a source of text to blocks of tokens: the data side of pretraining, in the order in which it happens."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from pathlib import Path
 
 import datasets
 import numpy as np
 import xxhash
 from accelerate import Accelerator
-from torch.utils.data import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerFast
 
 from hfgpt.data import (
+    BlockStream,
     TextSplit,
     TokenBlocks,
     check_token_ids,
     encode_documents,
     load_text,
     split_documents,
-    stream_blocks,
     token_chunks,
 )
 from hfgpt.errors import UserError
@@ -38,7 +36,7 @@ class Corpus:
     tokenizer: PreTrainedTokenizerFast
     new_tokens: list[str]
     """The last of its tokens, which were added now."""
-    train: Dataset | IterableDataset
+    train: TokenBlocks | BlockStream
     """Blocks of `input_ids` and `shift_labels`."""
     validation: TokenBlocks
     """The same from text that is not in `train`."""
@@ -50,16 +48,6 @@ class Corpus:
     """Hashes of the training data and the tokenizer."""
     description: list[str]
     """What was read, split, cut and left out, a line each."""
-
-
-class _StreamedBlocks(IterableDataset):
-    """Blocks of a stream of documents, encoded as they come."""
-
-    def __init__(self, documents: datasets.IterableDataset, **arguments: Any) -> None:
-        self.documents, self.arguments = documents, arguments
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return stream_blocks(self.documents, **self.arguments)
 
 
 def prepare_corpus(config: PretrainConfig, accelerator: Accelerator) -> Corpus:
@@ -126,11 +114,17 @@ def _cut_into_blocks(
         *_describe_added_tokens(config, new_tokens),
     ]
     baselines = {}
-    train: Dataset | IterableDataset
+    train: TokenBlocks | BlockStream
     if isinstance(split.train, datasets.IterableDataset):
-        train = _StreamedBlocks(
-            split.train, encode_batch=encode, end_of_text_id=end_of_text_id, block_size=config.block_size
+        train = BlockStream(
+            split.train,
+            encode,
+            end_of_text_id=end_of_text_id,
+            block_size=config.block_size,
+            num_lanes=config.stream_lanes,
+            shuffle_buffer_size=config.shuffle_buffer_size,
         )
+        described.append(_describe_stream(train))
     else:
         train_tokens = encode_documents(split.train, encode, end_of_text_id=end_of_text_id)
         train = _blocks("training", train_tokens, config, len(tokenizer))
@@ -145,7 +139,7 @@ def _cut_into_blocks(
         validation=validation,
         tokens_per_byte=validation.num_tokens / sum(validation_tokens["num_bytes"]),
         baseline_losses=baselines,
-        fingerprint={"data set": train.fingerprint(), "tokenizer": _tokenizer_fingerprint(tokenizer)},
+        fingerprint={"data set": _fingerprint(train, config), "tokenizer": _tokenizer_fingerprint(tokenizer)},
         description=described,
     )
 
@@ -166,6 +160,14 @@ def _describe(name: str, num_documents: int, blocks: TokenBlocks) -> str:
     )
 
 
+def _describe_stream(stream: BlockStream) -> str:
+    lanes = f"{stream.num_lanes} lane{'s' if stream.num_lanes != 1 else ''}"
+    return (
+        f"train: a stream in {lanes} ({stream.documents.num_shards:,} pieces), cut into blocks of {stream.block_size} "
+        f"and shuffled {stream.shuffle_buffer_size} blocks of a lane at a time"
+    )
+
+
 def _describe_added_tokens(config: PretrainConfig, new_tokens: list[str]) -> list[str]:
     asked_for = [*config.added_tokens, *config.added_special_tokens]
     if not asked_for:
@@ -177,6 +179,21 @@ def _describe_added_tokens(config: PretrainConfig, new_tokens: list[str]) -> lis
 
 def _origin(tokenizer_name: str) -> str:
     return "trained on the training text" if tokenizer_name == "train" else f"from {tokenizer_name}"
+
+
+def _fingerprint(train: TokenBlocks | BlockStream, config: PretrainConfig) -> str:
+    """A hash of the training tokens; of a stream, which cannot be read through first, of what it is made from."""
+    if isinstance(train, TokenBlocks):
+        return train.fingerprint()
+    path = Path(config.source)
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    made_from = [
+        (config.source, config.source_config, config.source_revision, config.source_split, config.text_column),
+        (config.split_by, config.validation_fraction, config.seed, config.document_separator),
+        train.settings(),
+        [(file.name, file.stat().st_size) for file in files],
+    ]
+    return xxhash.xxh3_64_hexdigest(repr(made_from).encode())
 
 
 def _tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:

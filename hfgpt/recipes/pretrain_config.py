@@ -6,6 +6,7 @@ from typing import Any, Literal
 from huggingface_hub.errors import StrictDataclassError
 
 from hfgpt import HfGptConfig
+from hfgpt.data.lanes import DEFAULT_NUM_LANES, DEFAULT_SHUFFLE_BUFFER_SIZE
 from hfgpt.tokenization import END_OF_TEXT, added_token_problems
 from hfgpt.training.config import TrainingConfig
 
@@ -27,7 +28,14 @@ class PretrainConfig(TrainingConfig):
     text_column: str | None = None
     """Column that holds the text. Default: `text`, or the only column of strings."""
     streaming: bool = False
-    """Read a Hub dataset as it comes, without downloading it whole; needs max_steps and a ready tokenizer."""
+    """Read the source as training goes, without downloading or encoding it first; needs max_steps and a ready
+    tokenizer."""
+    stream_lanes: int = DEFAULT_NUM_LANES
+    """Parts of a stream that are read side by side, an example from each in turn; as many as the source has pieces, if
+    these are fewer. The order depends on it, but not on the number of processes, each of which reads its own lanes only
+    if their number divides that of the lanes."""
+    shuffle_buffer_size: int = DEFAULT_SHUFFLE_BUFFER_SIZE
+    """Blocks of one lane of a stream that are shuffled among each other."""
     split_by: Literal["auto", "documents", "characters"] = "auto"
     """What the validation split is made of: whole documents, or the last part of all characters (the book's way).
     auto: documents if there are enough of them."""
@@ -78,7 +86,8 @@ class PretrainConfig(TrainingConfig):
         found = super().problems()
         if not 0 < self.validation_fraction < 1:
             found.append(f"validation_fraction must lie between 0 and 1, but is {self.validation_fraction}.")
-        for name in ("block_size", "stride", "sample_max_new_tokens", "max_validation_documents"):
+        sizes = "block_size stride sample_max_new_tokens max_validation_documents stream_lanes shuffle_buffer_size"
+        for name in sizes.split():
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 found.append(f"{name} must be greater than zero, but is {getattr(self, name)}.")
         if self.tokenizer_name == "train" and self.tokenizer_vocab_size < 257:

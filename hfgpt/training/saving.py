@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from torch import Tensor
@@ -38,10 +39,16 @@ class CheckpointSaver:
         self._written: list[Path] = []
 
     def __enter__(self) -> "CheckpointSaver":
+        self.writer.__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
-        self.writer.close()  # waits; what went wrong is raised
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.writer.__exit__(kind, error, traceback)  # waits; what went wrong is raised
         self._tell_written()
 
     def save_if_due(self) -> None:

@@ -42,8 +42,8 @@ class RunState:
     weights: dict[str, Tensor]
     optimizer: dict[str, Any]
     random_states: list[dict[str, Any]]
-    progress: dict[str, Any]
-    """What `run.json` holds."""
+    progress: str
+    """What `run.json` holds; as text already, for what it is made from is changed by the next step."""
 
     def write(self, folder: Path) -> None:
         """Write everything but the weights to `folder / "training_state"`."""
@@ -51,7 +51,7 @@ class RunState:
         folder.mkdir(parents=True)
         torch.save(self.optimizer, folder / "optimizer.pt")
         torch.save(self.random_states, folder / "random_states.pt")
-        (folder / "run.json").write_text(json.dumps(self.progress, indent=1) + "\n", encoding="utf-8")
+        (folder / "run.json").write_text(self.progress + "\n", encoding="utf-8")
 
 
 def take_state(run: TrainingRun, callbacks: Sequence[Callback], stream_state: dict[str, Any] | None) -> RunState | None:
@@ -80,7 +80,8 @@ def take_state(run: TrainingRun, callbacks: Sequence[Callback], stream_state: di
         "fingerprint": run.fingerprint,
         "config": dataclasses.asdict(run.config),
     }
-    return RunState(run.step, _copy(run.model.state_dict(), {}), _copy(optimizer, {}), random_states, progress)
+    weights = _copy(run.model.state_dict(), {})
+    return RunState(run.step, weights, _copy(optimizer, {}), random_states, json.dumps(progress, indent=1))
 
 
 def _copy(value: Any, copies: dict[tuple, Tensor]) -> Any:

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.utils.data import IterableDataset
 
+from hfgpt.data import ExampleStream, StreamReader
 from hfgpt.errors import UserError
-from hfgpt.training.batches import evaluation_batches, micro_batch_size, num_training_steps, training_batches
+from hfgpt.training.batches import TrainingBatches, evaluation_batches, micro_batch_size, num_training_steps
 
 
 def process(rank: int = 0, of: int = 1) -> SimpleNamespace:
@@ -16,21 +16,34 @@ def process(rank: int = 0, of: int = 1) -> SimpleNamespace:
     return SimpleNamespace(process_index=rank, num_processes=of, device=torch.device("cpu"))
 
 
-class Stream(IterableDataset):
-    """Examples 0, 1, 2, ... of one token each, read from the beginning at each pass."""
+class Stream(ExampleStream):
+    """Examples 0, 1, 2, ... of one token each, without end."""
 
-    def __init__(self, length: int) -> None:
-        self.length, self.passes = length, 0
+    def reader(self, *, seed: int, rank: int, num_ranks: int, state: dict | None = None) -> StreamReader:
+        return CountingReader(rank, num_ranks)
 
-    def __iter__(self):
-        self.passes += 1
-        return iter([{"index": index, "tokens": [index]} for index in range(self.length)])
+
+class CountingReader(StreamReader):
+    def __init__(self, rank: int, num_ranks: int) -> None:
+        self.rank, self.num_ranks, self.position = rank, num_ranks, 0
+
+    def take(self, num_global_samples: int) -> list[dict]:
+        samples = range(self.position, self.position + num_global_samples)
+        self.position += num_global_samples
+        return [{"index": g, "tokens": [g]} for g in samples if g % self.num_ranks == self.rank]
+
+    def state_dict(self) -> dict:
+        return {"position": self.position}
+
+    @staticmethod
+    def merge(states: list[dict]) -> dict:
+        return states[0]
 
 
 def steps(task, config, num_steps: int, accelerator) -> list[list[list[int]]]:
     """The indices of each micro-batch of each step."""
     task.seen.clear()
-    batches = list(training_batches(task, config, num_steps, accelerator))
+    batches = list(TrainingBatches(task, config, num_steps, accelerator))
     seen = iter(task.seen)
     return [[next(seen) for _ in micro_batches] for micro_batches in batches]
 
@@ -64,23 +77,17 @@ def test_the_global_batches_are_the_same_on_any_number_of_processes(laboratory, 
         assert {len(micro_batch) for part in parts for micro_batch in part[number]} == {size}
 
 
-@pytest.mark.parametrize("num_processes", [1, 2])
-def test_a_stream_is_taken_in_its_order_and_begins_anew_when_it_ends(laboratory, num_processes: int) -> None:
-    config = laboratory.config(global_batch_size=4, micro_batch_size=1)
-    tasks = [laboratory.NextToken(Stream(6), None) for _ in range(num_processes)]
+@pytest.mark.parametrize("num_processes", [1, 2, 4])
+@pytest.mark.parametrize("micro", [None, 1])
+def test_the_global_batches_of_a_stream_are_the_same_on_any_number_of_processes(
+    laboratory, num_processes, micro
+) -> None:
+    config = laboratory.config(global_batch_size=4, micro_batch_size=micro)
+    tasks = [laboratory.NextToken(Stream(), None) for _ in range(num_processes)]
     parts = [steps(task, config, 3, process(rank, num_processes)) for rank, task in enumerate(tasks)]
-    taken = [gathered(parts, step) for step in range(3)]
-    assert taken == [[0, 1, 2, 3], [4, 5, 0, 1], [2, 3, 4, 5]]
-
-
-def test_a_stream_shorter_than_a_batch_fills_it_by_several_passes(laboratory) -> None:
-    task = laboratory.NextToken(Stream(3), None)
-    assert flat(steps(task, laboratory.config(), 1, process())[0]) == [0, 1, 2, 0, 1, 2, 0, 1]
-
-
-def test_an_empty_stream_is_an_error_and_no_endless_loop(laboratory) -> None:
-    with pytest.raises(UserError, match="give more text"):
-        steps(laboratory.NextToken(Stream(0), None), laboratory.config(), 1, process())
+    for step in range(3):
+        assert sorted(gathered(parts, step)) == list(range(4 * step, 4 * step + 4))
+        assert {len(micro_batch) for part in parts for micro_batch in part[step]} == {micro or 4 // num_processes}
 
 
 @pytest.mark.parametrize("num_processes", [1, 2, 3])
@@ -112,7 +119,7 @@ def test_epochs_are_counted_in_whole_global_batches(laboratory, epochs: float, e
 
 def test_max_steps_is_taken_as_it_stands(laboratory) -> None:
     assert num_training_steps(laboratory.random_sequences(8), laboratory.config(max_steps=100)) == 100
-    assert num_training_steps(Stream(1), laboratory.config(max_steps=100)) == 100
+    assert num_training_steps(Stream(), laboratory.config(max_steps=100)) == 100
 
 
 def test_fewer_examples_than_one_global_batch_are_refused(laboratory) -> None:
@@ -122,7 +129,7 @@ def test_fewer_examples_than_one_global_batch_are_refused(laboratory) -> None:
 
 def test_a_stream_cannot_be_counted_in_epochs(laboratory) -> None:
     with pytest.raises(UserError, match="max_steps"):
-        num_training_steps(Stream(9), laboratory.config(max_steps=None, num_train_epochs=1.0))
+        num_training_steps(Stream(), laboratory.config(max_steps=None, num_train_epochs=1.0))
 
 
 @pytest.mark.parametrize(("global_size", "micro", "processes"), [(8, None, 3), (8, 4, 4), (2, None, 3), (8, 3, 1)])
@@ -137,5 +144,5 @@ def test_neither_kind_of_batch_draws_from_the_global_generator(laboratory) -> No
     task, config = laboratory.task(), laboratory.config()
     before = torch.get_rng_state()
     list(evaluation_batches(task, config, process()))
-    list(training_batches(task, config, 2, process()))
+    list(TrainingBatches(task, config, 2, process()))
     assert torch.equal(torch.get_rng_state(), before)

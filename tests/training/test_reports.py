@@ -4,12 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from matplotlib.image import imread
 
 from hfgpt.training.events import StepReport
-from hfgpt.training.optimization import learning_rate_at
 from hfgpt.training.meter import Meter
+from hfgpt.training.optimization import learning_rate_at
 from hfgpt.training.reports import LossCurve, MetricsLog, draw_loss_curve
 
 TRAINING_KEYS = {"step", "train_loss", "learning_rate", "grad_norm", "tokens_seen", "tokens_per_second"}
