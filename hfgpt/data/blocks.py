@@ -144,7 +144,7 @@ class TokenBlocks(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         """A hash of the token stream and of how it is cut."""
         digest = xxhash.xxh3_64(repr((self.num_tokens, self.block_size, self.stride)).encode())
         for chunk in self._chunks:
-            digest.update(np.ascontiguousarray(chunk))
+            digest.update(np.ascontiguousarray(chunk))  # type: ignore[arg-type]  # an array is a buffer
         return digest.hexdigest()
 
     def target_positions(self) -> NDArray[np.int64]:

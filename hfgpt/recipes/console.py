@@ -14,6 +14,8 @@ __all__ = ["ProgressBar", "print_table", "say"]
 class ProgressBar(Callback):
     """A bar over the steps with loss and throughput, and a line for each evaluation."""
 
+    bar: tqdm | None = None
+
     def on_train_begin(self, run: TrainingRun) -> None:
         self.bar = tqdm(
             total=run.num_steps,
@@ -24,13 +26,15 @@ class ProgressBar(Callback):
             dynamic_ncols=True,
         )
 
-    def on_log(self, run: TrainingRun, summary: dict[str, float]) -> None:
+    def on_log(self, run: TrainingRun, summary: dict[str, float | None]) -> None:
         per_second = next(
             f"{value:,.0f} {name.removesuffix('_per_second')}/s"
             for name, value in summary.items()
             if "_per_second" in name
         )
-        self.bar.set_postfix_str(f"loss {summary['train_loss']:.3f}, {per_second}", refresh=False)
+        loss = summary["train_loss"]  # None where every step since the last line was left out
+        assert self.bar is not None
+        self.bar.set_postfix_str(f"loss {'-' if loss is None else f'{loss:.3f}'}, {per_second}", refresh=False)
         self.bar.update(run.step - self.bar.n)
 
     def on_evaluation(self, run: TrainingRun, evaluation: Evaluation) -> None:
@@ -38,7 +42,12 @@ class ProgressBar(Callback):
         say(run, f"step {evaluation.step:>6}: validation {metrics}")
 
     def on_train_end(self, run: TrainingRun) -> None:
-        self.bar.close()
+        self.close()
+
+    def close(self) -> None:
+        """Leave the bar as it stands, so that what is printed next begins a line; also after an error."""
+        if self.bar is not None:
+            self.bar.close()
 
 
 def say(run: TrainingRun, text: str) -> None:

@@ -91,21 +91,25 @@ def pretrain(config: PretrainConfig) -> TrainingRun:
             *([] if resume_from is None else [f"resumed from {resume_from}"]),
         ]:
             accelerator.print(line)
+        bar = ProgressBar()
         callbacks = [
             MetricsLog(),
             LossCurve(corpus.baseline_losses),
-            ProgressBar(),
+            bar,
             SampleText(corpus.tokenizer, config.sample_prompts, config.sample_max_new_tokens, config.seed),
         ]
-        run = train(
-            LanguageModeling(corpus),
-            model,
-            config,
-            accelerator,
-            callbacks,
-            save_model=lambda path, weights: save_model(path, model, corpus.tokenizer, config, weights),
-            resume_from=resume_from,
-        )
+        try:
+            run = train(
+                LanguageModeling(corpus),
+                model,
+                config,
+                accelerator,
+                callbacks,
+                save_model=lambda path, weights: save_model(path, model, corpus.tokenizer, config, weights),
+                resume_from=resume_from,
+            )
+        finally:
+            bar.close()
         if accelerator.is_main_process:
             _finish(run, corpus, config, folder, time.perf_counter() - started)
         accelerator.wait_for_everyone()

@@ -57,6 +57,8 @@ def check_run_folder(config: TrainingConfig) -> Path:
             f"output_dir {folder} is not empty: name another folder, go on with the run in it with --resume auto, or "
             "replace it with --overwrite_output_dir true."
         )
+    if in_use and config.resume != "never" and not (folder / "config.yaml").is_file():
+        raise UserError(f"output_dir {folder} is not empty, but holds no run to go on with: name another folder.")
     return folder
 
 

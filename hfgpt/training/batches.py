@@ -105,7 +105,7 @@ class TrainingBatches:
             )
         else:
             self._order = StepSampler(
-                len(task.train_examples),
+                len(task.train_examples),  # type: ignore[arg-type]
                 global_batch_size=config.global_batch_size,
                 seed=config.seed,
                 rank=rank,

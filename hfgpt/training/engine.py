@@ -88,9 +88,9 @@ def train(
             for group in run.optimizer.param_groups:
                 group["lr"] = learning_rate
             num_targets = accelerator.reduce(_count_targets(task, micro_batches, accelerator.device), reduction="sum")
-            loss = _accumulate_gradients(run, task, trained, micro_batches, num_targets)
-            grad_norm = accelerator.clip_grad_norm_(trained.parameters(), config.max_grad_norm or float("inf"))
-            (loss, grad_norm), flags = _agree(accelerator, loss, grad_norm, watch.flags())
+            share = _accumulate_gradients(run, task, trained, micro_batches, num_targets)
+            norm = accelerator.clip_grad_norm_(trained.parameters(), config.max_grad_norm or float("inf"))
+            loss, grad_norm, *flags = _agree(accelerator, share, norm, *watch.flags())
             good = run.health.is_good(run.step + 1, loss, grad_norm)
             if good or (accelerator.scaler is not None and math.isfinite(loss)):  # fp16's scaler skips on its own
                 run.optimizer.step()
@@ -158,7 +158,7 @@ def _count_targets(task: Task, micro_batches: Sequence[Batch], device: torch.dev
 def _accumulate_gradients(
     run: TrainingRun, task: Task, trained: nn.Module, micro_batches: Sequence[Batch], num_targets: Tensor
 ) -> Tensor:
-    """Add up the gradients of the global batch's mean loss; returns this process's share of that loss."""
+    """Add up the gradients of the global batch's mean loss, which is the mean of what the processes return."""
     # Distribution averages gradients over the processes where the sum is wanted: so each divides by its share of N.
     num_items_in_batch = num_targets / run.accelerator.num_processes
 
@@ -170,17 +170,13 @@ def _accumulate_gradients(
     return accumulate(run.step, run.memory, micro_batches, trained, run.accelerator, backward)
 
 
-def _agree(
-    accelerator: Accelerator, loss: Tensor, grad_norm: Tensor, flags: Sequence[float]
-) -> tuple[tuple[float, float], list[float]]:
-    """Loss, norm and flags as they are on all processes together: what one has seen, all know and act on.
+def _agree(accelerator: Accelerator, *seen: Tensor | float) -> list[float]:
+    """The mean over the processes of what each has seen: what one knows, all know and act on.
 
     One exchange, and the only wait for the device in a step.
     """
-    own = torch.tensor(flags, dtype=torch.float32, device=accelerator.device)
-    both = torch.stack([loss.float(), grad_norm.to(accelerator.device).float()])
-    together = accelerator.reduce(torch.cat([both, own]), reduction="mean").tolist()
-    return (together[0], together[1]), together[2:]
+    own = torch.stack([torch.as_tensor(value, dtype=torch.float32, device=accelerator.device) for value in seen])
+    return accelerator.reduce(own, reduction="mean").tolist()
 
 
 def _give_up(

@@ -30,7 +30,7 @@ CAREFUL_STEPS = 3
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on any device."""
-    return isinstance(error, RuntimeError) and should_reduce_batch_size(error)  # type: ignore[arg-type]
+    return isinstance(error, RuntimeError) and should_reduce_batch_size(error)
 
 
 @dataclass

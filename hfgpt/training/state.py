@@ -100,7 +100,7 @@ def _copy(value: Any, copies: dict[tuple, Tensor]) -> Any:
 
 def _random_state() -> dict[str, Any]:
     """Of every generator that a training step may draw from, in types that `torch.load(weights_only=True)` takes."""
-    name, keys, *rest = np.random.get_state()  # type: ignore[misc]  # noqa: NPY002 (the global one is what libraries draw from)
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002 (the global one is what libraries draw from)
     state: dict[str, Any] = {
         "python": random.getstate(),
         "numpy": [name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],
