@@ -406,7 +406,6 @@ def exclusive(folder: Path) -> Iterator[None]:
         folder / LOCK,
         thread_local=False,
         fallback_to_soft=False,  # a file that stays after a kill would refuse the run that resumes
-        preserve_lock_file=True,
         on_acquired=_sign,
     )
     try:
