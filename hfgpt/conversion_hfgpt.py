@@ -24,7 +24,7 @@ from transformers.core_model_loading import (
 )
 from transformers.modeling_utils import PreTrainedModel
 
-__all__ = ["gpt2_config_dict", "gpt2_state_dict", "reading_gpt2_layout"]
+__all__ = ["REGISTRY_LOCK", "gpt2_config_dict", "gpt2_state_dict", "reading_gpt2_layout"]
 
 # GPT-2's buffers of old checkpoints (the causal mask and its fill value), under the names they have after renaming.
 GPT2_MASK_BUFFERS = [r"\.attn\.bias$", r"\.attn\.masked_bias$"]
@@ -59,7 +59,7 @@ def _gpt2_renamings_and_conversions() -> list[WeightRenaming | WeightConverter]:
     ]
 
 
-_registration = threading.RLock()  # transformers keeps one registry for the whole process
+REGISTRY_LOCK = threading.RLock()  # transformers keeps one registry for the whole process
 
 # Arguments of `from_pretrained` with which a weight is sharded or quantised while it is read.
 _CHANGES_WHILE_READING = ("quantization_config", "distributed_config", "tp_plan", "tp_size")
@@ -85,7 +85,7 @@ def reading_gpt2_layout(model_type: str, source: Any = None, *args: Any, **kwarg
             f"once (hfgpt convert {source} NEW_FOLDER --to hfgpt) and load the new folder."
         )
     mapping = [PrefixChange(prefix_to_remove="transformer"), *_gpt2_renamings_and_conversions()]
-    with _registration:
+    with REGISTRY_LOCK:
         registered_before = get_checkpoint_conversion_mapping(model_type) or []
         register_checkpoint_conversion_mapping(model_type, mapping, overwrite=True)
         try:

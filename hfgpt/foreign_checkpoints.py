@@ -13,6 +13,7 @@ Sources: rasbt/LLMs-from-scratch (package `llms_from_scratch`: ch04, ch06, appen
 karpathy/nanoGPT (model.py, train.py).
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -241,6 +242,8 @@ def _merge_lora(weights: dict[str, Tensor], alpha: float | None) -> tuple[dict[s
         if alpha is not None:
             raise ValueError("it has no LoRA layers, so that an alpha has no meaning: leave out --lora-alpha.")
         return weights, []
+    if alpha is not None and not math.isfinite(alpha):
+        raise ValueError(f"an alpha of {alpha} has no meaning: give --lora-alpha the number that it was trained with.")
     if alpha is None:
         raise ValueError(
             f"it holds {len(adapted)} LoRA layers, whose alpha is not among the weights: give the one that they were "
@@ -422,6 +425,8 @@ def _fold_head_bias(weights: dict[str, Tensor], bias: Tensor) -> None:
     matrix, target = weights["score.weight"].double(), bias.double()
     if bias.shape != matrix.shape[:1]:
         raise ValueError(f"out_head.bias has shape {tuple(bias.shape)} for {len(matrix)} classes: it is damaged.")
+    if not (matrix.isfinite().all() and target.isfinite().all()):
+        raise ValueError("out_head holds values that are not finite: it is damaged.")
     shift = torch.linalg.pinv(matrix) @ target
     if not torch.allclose(matrix @ shift, target, rtol=1e-9, atol=1e-9):
         raise ValueError(

@@ -39,7 +39,7 @@ from transformers.utils.import_utils import is_tracing
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_hfgpt import HfGptConfig
-from .conversion_hfgpt import GPT2_MASK_BUFFERS, reading_gpt2_layout
+from .conversion_hfgpt import GPT2_MASK_BUFFERS, REGISTRY_LOCK, reading_gpt2_layout
 
 __all__ = [
     "HfGptForCausalLM",
@@ -203,7 +203,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class HfGptMLP(nn.Module):
-    r"""The feed-forward network (section 4.3): widen, GELU, narrow; each token by itself.
+    r"""The feed-forward network (section 4.3): widen, bend, narrow; each token by itself.
 
     $$ \mathrm{mlp}(x) = W_2\, \mathrm{gelu}(W_1 x), \qquad
        \mathrm{swiglu}(x) = W_2\, (\mathrm{silu}(W_g x) \odot W_1 x), \quad \mathrm{silu}(z) = z / (1 + e^{-z}) $$
@@ -345,7 +345,8 @@ class HfGptPreTrainedModel(PreTrainedModel):
         """
         hub_options = {name: kwargs.pop(name) for name in HUB_OPTIONS if name in kwargs}
         self.config.auto_map = dict(AUTO_MAP)
-        super().save_pretrained(save_directory, is_main_process, state_dict, **kwargs)
+        with REGISTRY_LOCK:  # or a thread that reads GPT-2's layout meanwhile would lend its mapping
+            super().save_pretrained(save_directory, is_main_process, state_dict, **kwargs)
         if is_main_process:
             # Of this class and not of `self`: sharding and quantising derive classes that live in other files.
             custom_object_save(HfGptPreTrainedModel, save_directory)
@@ -409,6 +410,7 @@ class HfGptModel(HfGptPreTrainedModel):
             self._check_token_ids(input_ids)
             inputs_embeds = self.embed_tokens(input_ids)
         assert inputs_embeds is not None
+        attention_mask = self._fit_to_tokens(attention_mask, inputs_embeds.shape[1], past_key_values)
         mask, documents = self._make_mask(inputs_embeds, attention_mask, position_ids, past_key_values)
         if use_cache and past_key_values is None and self.config.is_causal:
             past_key_values = DynamicCache(config=self.config)
@@ -446,8 +448,7 @@ class HfGptModel(HfGptPreTrainedModel):
         batch_size, dtype, window = inputs_embeds.shape[0], inputs_embeds.dtype, self.config.sliding_window
         if cache is not None and not self.config.is_causal:
             raise ValueError(
-                "With is_causal = False a new token changes what all others have seen, so there is no use for "
-                "past_key_values: give the whole text in each call."
+                "With is_causal = False a new token changes all others: leave out past_key_values, give the whole text."
             )
         if isinstance(attention_mask, Tensor) and attention_mask.ndim == 4 and not attention_mask.is_floating_point():
             additive = torch.zeros_like(attention_mask, dtype=dtype)
@@ -477,16 +478,22 @@ class HfGptModel(HfGptPreTrainedModel):
         )
         return mask, documents
 
+    def _fit_to_tokens(self, attention_mask: Any, num_tokens: int, cache: Cache | None) -> Any:
+        """A padding mask without the columns that a mask of a whole static cache has for tokens still to come."""
+        if not isinstance(attention_mask, Tensor) or attention_mask.ndim != 2 or is_tracing(attention_mask):
+            return attention_mask
+        num_seen = 0 if cache is None else int(cache.get_seq_length())
+        if attention_mask.shape[1] < num_seen + num_tokens:
+            raise ValueError(
+                f"attention_mask covers {attention_mask.shape[1]} tokens of {num_seen} in the cache and {num_tokens} new."
+            )
+        return attention_mask[:, : num_seen + num_tokens]
+
     def _count_positions(self, inputs_embeds: Tensor, attention_mask: Tensor | None, cache: Cache | None) -> Tensor:
         """Positions `(batch or 1, tokens)` that count the real tokens of each sequence, wherever its padding stands."""
         num_tokens = inputs_embeds.shape[1]
         num_seen = 0 if cache is None else cache.get_seq_length()
         if attention_mask is not None and attention_mask.ndim == 2:
-            if not is_tracing(attention_mask) and attention_mask.shape[1] < num_seen + num_tokens:
-                raise ValueError(
-                    f"attention_mask covers {attention_mask.shape[1]} tokens, but there are {num_tokens} after "
-                    f"{num_seen} in the cache: give it a column for each of them all."
-                )
             return (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)[:, -num_tokens:]
         return (torch.arange(num_tokens, device=inputs_embeds.device) + num_seen).unsqueeze(0)
 
@@ -626,7 +633,11 @@ class HfGptForCausalLM(HfGptPreTrainedModel, GenerationMixin):
             input_ids_length=input_ids_length, inputs_tensor=inputs_tensor, **arguments
         )
         if not self.config.is_causal:
-            config.use_cache = False  # each step reads the whole text anew
+            if inputs_tensor.is_floating_point():
+                raise ValueError(
+                    "With is_causal = False each step reads the whole text anew: give input_ids to generate."
+                )
+            config.use_cache = False
         limit = self.config.max_position_embeddings
         prompt = inputs_tensor.shape[1]  # ids or embeddings; transformers counts ids only
         new_tokens = max(config.max_length - input_ids_length, 1)
@@ -658,7 +669,7 @@ def classification_loss(
             `(batch, num_labels)` for `"regression"`, learned by the squared error.
         problem_type: Default, as everywhere in transformers: regression if there is one output, one class a text if the
             labels are integers, several if they are not.
-        num_items_in_batch: What the sum is divided by. Default: the number of labels in this call.
+        num_items_in_batch: What the sum is divided by. Default: the number of labels in this call that are not -100.
 
     Raises:
         ValueError: If the labels have not the shape that the problem asks for.
@@ -672,8 +683,7 @@ def classification_loss(
     expected = logits.shape[:1] if problem_type == "single_label_classification" else logits.shape
     if labels.shape != expected:
         raise ValueError(
-            f"Labels have shape {tuple(labels.shape)}, but for {problem_type} they must be {tuple(expected)}: "
-            f"{'one class a text' if len(expected) == 1 else 'a number for each text and output'}."
+            f"Labels have shape {tuple(labels.shape)}, but for {problem_type} they must be {tuple(expected)}."
         )
     logits, labels = logits.float(), labels.to(logits.device)
     if problem_type == "single_label_classification":
@@ -682,7 +692,7 @@ def classification_loss(
         total = F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="sum")
     else:
         total = F.mse_loss(logits, labels.float(), reduction="sum")
-    return total / (labels.numel() if num_items_in_batch is None else num_items_in_batch)
+    return total / ((labels != IGNORE_INDEX).sum() if num_items_in_batch is None else num_items_in_batch)
 
 
 class HfGptForSequenceClassification(HfGptPreTrainedModel):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import DynamicCache, modeling_flash_attention_utils
+from transformers import DynamicCache, StaticCache, modeling_flash_attention_utils
 
 from hfgpt import HfGptConfig, HfGptForCausalLM
 
@@ -121,6 +121,26 @@ def test_a_ready_mask_means_the_same_as_truth_values_integers_and_additive_numbe
     assert (truth[1, 5:] - plain[1, 5:]).abs().amax(-1).min() > 1e-3
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("fields", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize("static", [False, True])
+@pytest.mark.parametrize("all_ones", [False, True])
+def test_a_mask_of_a_whole_static_cache_is_cut_to_the_tokens_that_there_are(
+    tiny_config: MakeConfig, fields: dict[str, Any], static: bool, all_ones: bool
+) -> None:
+    model = make_model(tiny_config(**fields), "sdpa")
+    if static and not model.config.is_causal:
+        pytest.skip("a model that is not causal takes no cache")
+    input_ids = torch.randint(97, (2, 9))
+    wide = torch.ones(2, 20, dtype=torch.long)
+    if not all_ones:
+        wide[:, 9:] = 0
+    expected = model(input_ids).logits
+    cache = StaticCache(config=model.config, max_cache_len=20) if static else None
+    logits = model(input_ids, attention_mask=wide, past_key_values=cache).logits
+    torch.testing.assert_close(logits, expected, rtol=0, atol=2e-5)
+
+
 # --- Packed documents -------------------------------------------------------------------------------------------------
 
 
@@ -226,6 +246,13 @@ def test_a_model_that_is_not_causal_reads_its_whole_text_at_every_step(tiny_conf
             for _ in range(6):
                 expected = torch.cat([expected, model(expected).logits[:, -1:].argmax(-1)], dim=1)
         assert torch.equal(generated, expected)
+
+
+def test_a_model_that_is_not_causal_does_not_generate_from_embeddings(tiny_config: MakeConfig) -> None:
+    model = make_model(tiny_config(is_causal=False))  # transformers would feed the new tokens without the prompt
+    embeddings = model.get_input_embeddings()(torch.randint(97, (1, 5)))
+    with pytest.raises(ValueError, match="give input_ids to generate"):
+        model.generate(inputs_embeds=embeddings, max_new_tokens=3)
 
 
 # --- Flash attention --------------------------------------------------------------------------------------------------

@@ -438,13 +438,23 @@ def test_the_mapping_is_registered_while_a_checkpoint_is_read_and_never_applied_
     assert get_model_conversion_mapping(fresh, add_legacy=False) == []
 
 
-def test_threads_read_gpt2_s_layout_at_the_same_time(random_gpt2: MakeGpt2, tmp_path: Path) -> None:
+def test_threads_read_gpt2_s_layout_and_write_ours_at_the_same_time(random_gpt2: MakeGpt2, tmp_path: Path) -> None:
     folders = [tmp_path / str(seed) for seed in range(4)]
     models = [random_gpt2(seed=seed) for seed in range(4)]
     for model, folder in zip(models, folders, strict=True):
         model.save_pretrained(folder)
+
+    def load_and_save(folder: Path) -> PreTrainedModel:
+        loaded = load_whole(HfGptForCausalLM, folder)
+        for number in range(3):  # while others read
+            loaded.save_pretrained(folder / str(number))
+        return loaded
+
     with ThreadPoolExecutor(max_workers=4) as threads:
-        loaded = list(threads.map(lambda folder: load_whole(HfGptForCausalLM, folder), folders))
+        loaded = list(threads.map(load_and_save, folders))
+    for folder in folders:
+        for number in range(3):
+            assert "model.layers.0.mlp.fc1.weight" in saved_names(folder / str(number))
     for model, ours in zip(models, loaded, strict=True):
         assert torch.equal(ours.model.embed_positions.weight, model.transformer.wpe.weight)
         assert torch.equal(ours.model.layers[1].mlp.fc2.weight, model.transformer.h[1].mlp.c_proj.weight.T)

@@ -378,6 +378,12 @@ def test_a_classifier_s_loss_is_transformers_for_every_problem_type(
     torch.testing.assert_close(parts[0] + parts[1], expected)
 
 
+def test_a_label_that_is_ignored_does_not_count(tiny_config: MakeConfig, input_ids: Tensor) -> None:
+    model = HfGptForSequenceClassification(tiny_config(num_labels=3)).eval()
+    alone = model(input_ids[:1], labels=torch.tensor([2])).loss
+    torch.testing.assert_close(model(input_ids, labels=torch.tensor([2, -100])).loss, alone)
+
+
 @pytest.mark.parametrize(
     ("fields", "labels", "said"),
     [

@@ -82,7 +82,7 @@ def run(
     print(f"{source}: {model.num_parameters():,} parameters ({head}) written to {destination} in {to}'s layout.")
     print(tokenizer_said)
     if to == "gpt2":
-        for sentence in _gpt2_remarks(model.config):
+        for sentence in _gpt2_remarks(model.config, head):
             print(sentence)
         print(f"Opens without hfgpt: transformers.{gpt2_class_name}.from_pretrained({str(destination)!r})")
 
@@ -133,7 +133,7 @@ def _refuse_what_llama_cpp_would_misread(config: HfGptConfig) -> None:
         )
 
 
-def _gpt2_remarks(config: HfGptConfig) -> list[str]:
+def _gpt2_remarks(config: HfGptConfig, head: Head) -> list[str]:
     """Sentences about how the model in GPT-2's layout is not letter for letter the one that came in."""
     without_bias = [] if config.qkv_bias else ["q, k and v"]
     without_bias += [] if config.use_bias else ["the other linear layers and the LayerNorms"]
@@ -142,6 +142,11 @@ def _gpt2_remarks(config: HfGptConfig) -> list[str]:
         remarks.append(
             f"Zero biases were added to {' and to '.join(without_bias)}, which have them in GPT-2's layout; they "
             "change no output."
+        )
+    if head == "classification":
+        remarks.append(
+            "transformers' GPT-2 judges a text by its last token that is not pad_token_id, and takes one text at a "
+            "time where the configuration has none; hfgpt goes by the attention_mask."
         )
     if config.hidden_act == "gelu":
         remarks.append("transformers computes its exact GELU; llama.cpp knows GPT-2's formula by tanh only.")

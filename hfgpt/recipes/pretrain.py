@@ -202,6 +202,11 @@ def load_checkpoint(source: str, config: PretrainConfig) -> HfGptPreTrainedModel
         UserError: If there is none, or its context is shorter than a block.
     """
     model = load_model(source, **_model_options(config), **config.model)
+    if not model.config.is_causal:
+        raise UserError(
+            f"{source} has is_causal = false, so that each token would see the next one, which it is to predict: "
+            "continue from a causal model."
+        )
     _refuse_long_blocks(config, model)
     return model
 

@@ -118,6 +118,11 @@ class PretrainConfig(TrainingConfig):
         unknown = sorted(set(self.model) - set(HfGptConfig.__annotations__) - set(HfGptConfig.attribute_map))
         if unknown:
             found.append(f"model has no field {', '.join(unknown)}: see hfgpt.HfGptConfig.")
+        if self.model.get("is_causal") is False:
+            found.append(
+                "model.is_causal cannot be false here, because each token would see the next one, which it is to "
+                "predict: leave it out."
+            )
         for alias, name in HfGptConfig.attribute_map.items():
             if alias in self.model and name in self.model:
                 found.append(f"model gives {name} twice, also as {alias}: leave one of them out.")

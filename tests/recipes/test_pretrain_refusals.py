@@ -193,3 +193,11 @@ def test_a_checkpoint_that_is_not_there_is_known_before_the_text_is_read(recipe,
 @pytest.mark.usefixtures("unread_text")
 def test_a_model_that_cannot_be_built_is_known_before_the_text_is_read(recipe) -> None:
     recipe.refusal(model={"hidden_size": 15, "num_attention_heads": 2})
+
+
+def test_a_model_that_sees_its_targets_is_refused(recipe, tmp_path) -> None:
+    assert "would see the next one" in recipe.refusal("--model.is_causal", "false")
+    HfGptForCausalLM(model_config(is_causal=False)).save_pretrained(tmp_path / "seer")
+    assert "would see the next one" in recipe.refusal(
+        init_from=str(tmp_path / "seer"), model=None, tokenizer_vocab_size=None
+    )
