@@ -19,8 +19,11 @@ The buffers of a run do not all end at once: the first of lane l of L has only (
 so that the work of filling them is spread over the steps.
 """
 
+import json
+import weakref
 from abc import ABC, abstractmethod
 from collections import deque
+from hashlib import blake2b
 from itertools import islice
 from math import gcd
 from typing import Any, NamedTuple
@@ -132,9 +135,13 @@ class BlockStream(ExampleStream):
         return _BlockReader(self, seed, rank, num_ranks, state)
 
     def settings(self) -> dict[str, Any]:
-        """All that the order depends on but the documents, the tokenizer and the seed."""
+        """All that the order depends on but the tokenizer and the seed; `files` are known by their names and sizes."""
         names = ("num_lanes", "shuffle_buffer_size", "block_size", "end_of_text_id")
-        return {name: getattr(self, name) for name in names} | {"num_shards": self.documents.num_shards}
+        files = json.dumps(self.documents.info.download_checksums, sort_keys=True)
+        return {name: getattr(self, name) for name in names} | {
+            "num_shards": self.documents.num_shards,
+            "files": blake2b(files.encode(), digest_size=8).hexdigest(),
+        }
 
 
 class _BlockReader(StreamReader):
@@ -257,6 +264,8 @@ class _LaneTokens:
         if begin.documents is not None:
             self._documents.load_state_dict(begin.documents)
         self._rows = iter(self._documents)
+        # A file that is open in a generator cannot be closed in good order while the interpreter shuts down.
+        weakref.finalize(self, self._rows.close)
         self._state = begin.documents  # of the documents, after those that were read
         # What was read and is not used up: the state before each batch of documents, and its tokens.
         self._batches: deque[tuple[dict[str, Any] | None, NDArray[np.int32]]] = deque()

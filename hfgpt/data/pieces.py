@@ -49,47 +49,51 @@ def cut_files(files: list[Segment]) -> list[list[Segment]]:
     ranges = cut_range(sum(sizes), _num_pieces(sum(sizes)))
     starts = [start for start, _ in ranges]
     pieces: list[list[Segment]] = [[] for _ in ranges]
-    whole = []
     begin = 0  # of the file, among the bytes of all
     for file, size in zip(files, sizes, strict=True):
-        kind = None if file.path.lower().endswith(".gz") else file_kind(Path(file.path))
-        first = bisect_right(starts, begin) - 1
-        if size == 0:
-            continue
-        if kind == ".jsonl":
-            last = bisect_right(starts, begin + size - 1)
-            for number, (start, stop) in enumerate(ranges[first:last], start=first):
-                end = stop - begin if stop < begin + size else None
-                pieces[number].append(file._replace(start=max(0, start - begin), stop=end))
-        elif kind == ".parquet":
-            for number, part in _cut_parquet(file, size, begin, starts):
+        if size > 0:
+            for number, part in _cut_file(file, size, begin, starts):
                 pieces[number].append(part)
-        else:
-            pieces[first].append(file)
-            if kind != ".txt":
-                whole.append(file.path)
         begin += size
-    if whole:
+    _warn_of_whole_files([file for file in files if _kind(file) not in (".jsonl", ".parquet", ".txt")])
+    return [piece for piece in pieces if piece]
+
+
+def _kind(file: Segment) -> str | None:
+    """What `file_kind` says, or that it is packed: then it has no parts."""
+    return ".gz" if file.path.lower().endswith(".gz") else file_kind(Path(file.path))
+
+
+def _cut_file(file: Segment, size: int, begin: int, starts: list[int]) -> Iterator[tuple[int, Segment]]:
+    """The parts of one file and the pieces to which they belong, by where the parts begin among the bytes of all."""
+    if _kind(file) == ".jsonl":
+        last = bisect_right(starts, begin + size - 1) - 1
+        for number in range(bisect_right(starts, begin) - 1, last + 1):
+            stop = size if number == last else starts[number + 1] - begin
+            yield number, file._replace(start=max(0, starts[number] - begin), stop=stop)
+    elif _kind(file) == ".parquet":
+        # As if each row took as many bytes of the file as any other.
+        rows = parquet_row_groups(Path(file.path))
+        positions = [begin + size * sum(rows[:group]) // max(1, sum(rows)) for group in range(len(rows))]
+        groups_of_piece = groupby(range(len(rows)), key=lambda group: bisect_right(starts, positions[group]) - 1)
+        for number, groups in groups_of_piece:
+            first, *rest = groups
+            yield number, file._replace(start=first, stop=(rest or [first])[-1] + 1)
+    else:
+        yield bisect_right(starts, begin) - 1, file
+
+
+def _warn_of_whole_files(files: list[Segment]) -> None:
+    if files:
         logger.warning(
             "%s%s can only be read from the start: a file is one piece, and a run that is resumed reads it again up to "
             "its place; jsonl and parquet that is not in gzip can be read in parts",
-            whole[0],
-            f" and {len(whole) - 1} other files" if len(whole) > 1 else "",
+            files[0].path,
+            f" and {len(files) - 1} other files" if len(files) > 1 else "",
         )
-    return [piece for piece in pieces if piece]
 
 
 def _num_pieces(num_bytes: int) -> int:
     if num_bytes < PIECES_UNIT * MINIMUM_BYTES_PER_PIECE:
         return max(1, num_bytes // MINIMUM_BYTES_PER_PIECE)
     return min(MAXIMUM_PIECES, PIECES_UNIT * max(1, num_bytes // (PIECES_UNIT * BYTES_PER_PIECE)))
-
-
-def _cut_parquet(file: Segment, size: int, begin: int, starts: list[int]) -> Iterator[tuple[int, Segment]]:
-    """The row groups that fall into each piece, as if each row of the file took as many bytes of it as any other."""
-    rows = parquet_row_groups(Path(file.path))
-    positions = [begin + size * sum(rows[:group]) // max(1, sum(rows)) for group in range(len(rows))]
-    by_piece = groupby(range(len(rows)), key=lambda group: bisect_right(starts, positions[group]) - 1)
-    for number, groups in by_piece:
-        first, *rest = groups
-        yield number, file._replace(start=first, stop=(rest or [first])[-1] + 1)

@@ -132,9 +132,15 @@ def _load_local(
     whole_files = [Segment(str(file.resolve()), text_column_of(file, text_column)) for file in files]
     if streaming:
         _require_documents(any(row["text"].strip() for row in read_documents(whole_files)), str(path))
-        return datasets.IterableDataset.from_generator(
+        stream = datasets.IterableDataset.from_generator(
             _read_pieces, gen_kwargs={"pieces": cut_files(whole_files)}, features=ROW_FEATURES
         )
+        # What tells this stream from another one; the folder may be moved.
+        stream.info.download_checksums = {
+            str(file.relative_to(path) if file != path else file.name): {"num_bytes": file.stat().st_size}
+            for file in files
+        }
+        return stream
     states = [
         (path, column, Path(path).stat().st_size, Path(path).stat().st_mtime_ns) for path, column, *_ in whole_files
     ]

@@ -4,6 +4,8 @@ import csv
 import gzip
 import json
 import logging
+import subprocess
+import sys
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -84,11 +86,6 @@ class Processes:
         return json.loads(json.dumps(self.readers[0].merge(states)))
 
 
-def lane_epochs(stream: BlockStream, lane: int, num_samples: int, **run) -> list[tuple[int, ...]]:
-    """What one lane gives among the first `num_samples` of a run."""
-    return Processes(stream, **run).take(num_samples)[lane :: stream.num_lanes]
-
-
 # Order ---------------------------------------------------------------------------------------------------------------
 
 
@@ -132,16 +129,28 @@ def test_a_state_is_a_function_of_the_place_and_not_of_the_way_there():
     assert run.state() == straight.state()
 
 
-def test_the_seed_the_epoch_the_lane_and_the_buffer_each_change_the_order():
-    same = ["abcdefgh" * 8] * 2  # every lane has the same text, so that only the order can differ
-    texts = [["".join(chr(97 + (i * 5 + j) % 26) for j in range(7)) for i in range(24)] for _ in same]
-    one, other = (Processes(stream(texts, num_lanes=2, shuffle_buffer_size=8), seed=seed) for seed in (1, 2))
-    first, second = (run.take(4 * 24) for run in (one, other))
-    assert first != second
-    lane_0, lane_1 = first[::2], first[1::2]
-    assert lane_0 != lane_1
-    assert lane_0[:24] != lane_0[24:], "the second epoch has another order"
-    assert sorted(lane_0[:24]) != sorted(lane_0[:23] + lane_0[:1])
+def test_seed_lane_epoch_and_buffer_each_change_the_order():
+    lane = [f"{number:07d}" for number in range(24)]  # 23 blocks of 8 tokens, each of another text
+    place = {tokens_of(block): index for index, block in enumerate(blocks_of(documents_of([lane]), 8))}
+
+    def orders(seed: int) -> list[list[int]]:
+        """The order of each lane in two epochs; both lanes hold the same text, so that only the order can differ."""
+        taken = Processes(stream([lane, lane], num_lanes=2, shuffle_buffer_size=8), seed=seed).take(4 * 23)
+        return [[place[sample] for sample in taken[lane::2]] for lane in (0, 1)]
+
+    def buffers(order: list[int], bounds: list[int]) -> list[list[int]]:
+        return [[index - start for index in order[start:stop]] for start, stop in pairwise(bounds)]
+
+    (lane_0, lane_1), (other_seed, _) = orders(1), orders(2)
+    for order, bounds in ((lane_0, [0, 4, 12, 20, 23]), (lane_1, [0, 8, 16, 23])):
+        first, second = buffers(order[:23], bounds), buffers(order[23:], bounds)
+        for epoch in (first, second):
+            assert [sorted(buffer) for buffer in epoch] == [list(range(len(buffer))) for buffer in epoch]
+        assert first != second
+        whole = [buffer for buffer in first if len(buffer) == 8]
+        assert whole[0] != whole[1]
+    assert buffers(lane_0[:23], [4, 12]) != buffers(lane_1[:23], [8, 16]), "the second buffer of each lane"
+    assert lane_0 != other_seed
 
 
 def test_a_buffer_of_one_block_keeps_the_order_of_the_documents():
@@ -375,39 +384,64 @@ def test_it_is_said_which_files_can_only_be_read_from_the_start(tmp_path, caplog
 # Going on does not read what was read ---------------------------------------------------------------------------------
 
 
-def test_a_resumed_jsonl_stream_reads_on_where_it_was(tmp_path, small_pieces, monkeypatch):
-    num_bytes = 0
-    open_bytes = readers._open_bytes
+class ByteCounter:
+    """Bytes of lines that were read from local files."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def taken(self) -> int:
+        count, self.count = self.count, 0
+        return count
+
+
+@pytest.fixture
+def bytes_read(monkeypatch) -> ByteCounter:
+    counter, open_bytes = ByteCounter(), readers._open_bytes
 
     @contextmanager
     def counted(path):
         with open_bytes(path) as file:
 
-            class Counting:
-                def seek(self, position):
-                    return file.seek(position)
+            class File:
+                seek = file.seek
 
-                def readline(self):
-                    nonlocal num_bytes
+                def readline(self) -> bytes:
                     line = file.readline()
-                    num_bytes += len(line)
+                    counter.count += len(line)
                     return line
 
-            yield Counting()
+            yield File()
 
-    path = write(tmp_path / "corpus.jsonl", TEXTS)
-    documents = load_text(str(path), streaming=True)
     monkeypatch.setattr(readers, "_open_bytes", counted)
-    parts = stream(documents, num_lanes=2, shuffle_buffer_size=4, block_size=16)
+    return counter
+
+
+def test_a_resumed_jsonl_stream_reads_on_where_it_was(tmp_path, bytes_read):
+    path = write(tmp_path / "corpus.jsonl", TEXTS * 30)
+    size = path.stat().st_size
+    parts = stream(load_text(str(path), streaming=True), num_lanes=2, shuffle_buffer_size=4, block_size=512)
+    num_blocks = len(blocks_of(parts.documents, 512))
+    bytes_read.taken()
     run = Processes(parts)
-    run.take(4400)
-    read_straight, state, num_bytes = num_bytes, run.state(), 0
-    assert read_straight > 0.85 * path.stat().st_size
-    resumed = Processes(parts, state=state)
+    run.take(num_blocks * 9 // 10)
+    assert bytes_read.taken() == pytest.approx(0.9 * size, rel=0.05)
+    resumed = Processes(parts, state=run.state())
     taken = resumed.take(20)
     # Of each lane: the piece in which its buffer begins, and documents for a buffer, batches at a time.
-    assert num_bytes < 0.15 * path.stat().st_size
+    assert bytes_read.taken() < 0.05 * size
     assert taken == run.take(20)
+
+
+@pytest.mark.parametrize(("num_ranks", "share"), [(2, 1 / 2), (4, 1 / 4), (3, 1)])
+def test_each_process_reads_its_share_of_a_file(tmp_path, bytes_read, num_ranks, share):
+    path = write(tmp_path / "corpus.jsonl", TEXTS * 30)
+    parts = stream(load_text(str(path), streaming=True), num_lanes=4, block_size=512)
+    num_blocks = len(blocks_of(parts.documents, 512))
+    for rank in range(num_ranks):
+        bytes_read.taken()
+        parts.reader(seed=0, rank=rank, num_ranks=num_ranks).take(num_blocks * 95 // 100)
+        assert bytes_read.taken() == pytest.approx(share * path.stat().st_size, rel=0.1)
 
 
 @pytest.fixture
@@ -490,6 +524,21 @@ def test_states_of_another_stream_are_refused():
         stream(shards).reader(seed=6, rank=0, num_ranks=1, state=state)
 
 
+def test_a_source_may_be_moved_but_not_changed(tmp_path, small_pieces):
+    path = write(tmp_path / "corpus.jsonl", TEXTS)
+    run = Processes(stream(load_text(str(path), streaming=True)))
+    run.take(100)
+    (tmp_path / "elsewhere").mkdir()
+    moved = path.rename(tmp_path / "elsewhere" / path.name)
+    resumed = Processes(stream(load_text(str(moved), streaming=True)), state=run.state())
+    path.symlink_to(moved)  # for the interrupted run, which goes on for comparison
+    assert resumed.take(100) == run.take(100)
+    with moved.open("a") as file:
+        file.write('{"text": "one more"}\n')
+    with pytest.raises(UserError, match="saved with files .*resume with the data"):
+        Processes(stream(load_text(str(moved), streaming=True)), state=run.state())
+
+
 def test_states_that_do_not_belong_together_are_refused():
     shards = numbered(100, 6)
     run = Processes(stream(shards), 2)
@@ -521,3 +570,16 @@ def test_impossible_numbers_are_refused():
 
 def test_builtin_stories_begin_at_any_number():
     assert list(generate_stories(num_stories=5, first=7)) == list(generate_stories(num_stories=12))[7:]
+
+
+def test_a_program_may_end_while_a_stream_is_open(tmp_path):
+    write(tmp_path / "corpus.jsonl", TEXTS * 20)
+    program = """
+from hfgpt.data import BlockStream, load_text
+def encode(texts): return [list(text.encode()) for text in texts]
+reader = BlockStream(load_text("corpus.jsonl", streaming=True), encode, end_of_text_id=256, block_size=16).reader(
+    seed=0, rank=0, num_ranks=1)
+reader.take(100)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

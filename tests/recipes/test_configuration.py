@@ -160,6 +160,8 @@ def test_the_defaults_of_pretraining_are_sound() -> None:
         ({"stride": 0}, "stride must be greater than zero"),
         ({"sample_max_new_tokens": 0}, "sample_max_new_tokens must be greater than zero"),
         ({"max_validation_documents": 0}, "max_validation_documents must be greater than zero"),
+        ({"stream_lanes": 0}, "stream_lanes must be greater than zero"),
+        ({"shuffle_buffer_size": 0}, "shuffle_buffer_size must be greater than zero"),
         ({"tokenizer_vocab_size": 256}, "tokenizer_vocab_size must be at least 257"),
         ({"streaming": True}, "A stream cannot train a tokenizer"),
         ({"streaming": True, "tokenizer": "t", "max_steps": None, "num_train_epochs": 1.0}, "give max_steps"),
