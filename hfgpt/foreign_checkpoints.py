@@ -237,13 +237,13 @@ def _merge_lora(weights: dict[str, Tensor], alpha: float | None) -> tuple[dict[s
     The book computes $x W^\top + \alpha\, x A B$ with A `(in, rank)` and B `(rank, out)`, and does not divide by the
     rank: $W + \alpha (A B)^\top$.
     """
+    if alpha is not None and not math.isfinite(alpha):
+        raise ValueError(f"an alpha of {alpha} has no meaning: give --lora-alpha the number that it was trained with.")
     adapted = [name.removesuffix(".lora.A") for name in weights if name.endswith(".lora.A")]
     if not adapted:
         if alpha is not None:
             raise ValueError("it has no LoRA layers, so that an alpha has no meaning: leave out --lora-alpha.")
         return weights, []
-    if alpha is not None and not math.isfinite(alpha):
-        raise ValueError(f"an alpha of {alpha} has no meaning: give --lora-alpha the number that it was trained with.")
     if alpha is None:
         raise ValueError(
             f"it holds {len(adapted)} LoRA layers, whose alpha is not among the weights: give the one that they were "

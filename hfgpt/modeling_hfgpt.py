@@ -485,7 +485,7 @@ class HfGptModel(HfGptPreTrainedModel):
         num_seen = 0 if cache is None else int(cache.get_seq_length())
         if attention_mask.shape[1] < num_seen + num_tokens:
             raise ValueError(
-                f"attention_mask covers {attention_mask.shape[1]} tokens of {num_seen} in the cache and {num_tokens} new."
+                f"attention_mask covers {attention_mask.shape[1]} tokens of {num_seen} in the cache + {num_tokens}."
             )
         return attention_mask[:, : num_seen + num_tokens]
 

@@ -82,7 +82,7 @@ def pretrain(config: PretrainConfig) -> TrainingRun:
     model.generation_config = default_generation_config(corpus.tokenizer, model.config.max_position_embeddings)
     corpus.tokenizer.model_max_length = model.config.max_position_embeddings  # saved with the model in final/
     num_training_steps(corpus.train, config)  # refuses too little text
-    with open_run_folder(config, accelerator, resuming=resume_from is not None) as folder:
+    with open_run_folder(config, accelerator, resume_from) as folder:
         set_seed(config.seed, device_specific=True)  # each process draws a dropout of its own
         for line in [
             *corpus.description,

@@ -24,7 +24,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hfgpt.errors import UserError
-from hfgpt.training.checkpoints import CheckpointStore, exclusive, verify
+from hfgpt.training.checkpoints import LOCK, CheckpointStore, exclusive, verify
 from hfgpt.training.config import TrainingConfig
 
 __all__ = [
@@ -51,7 +51,7 @@ def check_run_folder(config: TrainingConfig) -> Path:
     folder = Path(config.output_dir)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"output_dir {folder} is a file: name a folder.")
-    in_use = folder.is_dir() and any(folder.iterdir())
+    in_use = folder.is_dir() and any(path.name != LOCK for path in folder.iterdir())
     if in_use and not config.overwrite_output_dir and config.resume == "never":
         raise UserError(
             f"output_dir {folder} is not empty: name another folder, go on with the run in it with --resume auto, or "
@@ -96,11 +96,12 @@ def _on_main_process(accelerator: Accelerator, function: Callable[[], ResultT]) 
 
 
 @contextmanager
-def open_run_folder(config: TrainingConfig, accelerator: Accelerator, *, resuming: bool) -> Iterator[Path]:
+def open_run_folder(config: TrainingConfig, accelerator: Accelerator, resume_from: Path | None) -> Iterator[Path]:
     """Create the run's folder and write its configuration, when all else is known to be right; hold it for this run.
 
     Args:
-        resuming: Whether the run in it goes on, so that its numbers, pictures and checkpoints stay.
+        resume_from: The checkpoint from which the run in it goes on, so that its numbers, pictures and checkpoints
+            stay; None if it begins.
 
     Raises:
         UserError: As `check_run_folder`, if the folder cannot be created, or if another run writes to it.
@@ -117,11 +118,13 @@ def open_run_folder(config: TrainingConfig, accelerator: Accelerator, *, resumin
         lock.__enter__()
         store = CheckpointStore(folder)
         store.clean()
-        if not resuming:
+        if resume_from is None:
             for outdated in ("results.json", "loss_curve.png"):  # final/ stays until another is whole
                 (folder / outdated).unlink(missing_ok=True)
-            for checkpoint in folder.glob("checkpoint-*"):
-                shutil.rmtree(checkpoint)
+            for step in store.steps():
+                shutil.rmtree(folder / f"checkpoint-{step}")
+        elif resume_from.resolve().parent == folder.resolve():
+            _set_aside_later(store, folder, resume_from)
         write_config(config, folder / "config.yaml")
 
     _on_main_process(accelerator, prepare)
@@ -130,6 +133,19 @@ def open_run_folder(config: TrainingConfig, accelerator: Accelerator, *, resumin
     finally:
         if accelerator.is_main_process:
             lock.__exit__(None, None, None)
+
+
+def _set_aside_later(store: CheckpointStore, folder: Path, resume_from: Path) -> None:
+    """A run that goes back to an older checkpoint leaves the way that led to the later ones, but does not lose them."""
+    step = int(resume_from.resolve().name.rpartition("-")[2])
+    later = [number for number in store.steps() if number > step]
+    for number in later:
+        aside = folder / f"superseded-checkpoint-{number}"
+        if aside.exists():
+            shutil.rmtree(aside)
+        (folder / f"checkpoint-{number}").rename(aside)
+    if later:
+        print(f"set aside as superseded-checkpoint-N: {len(later)} checkpoints later than step {step}")
 
 
 def write_config(config: TrainingConfig, path: Path) -> None:

@@ -323,6 +323,7 @@ def test_a_tokenizer_with_more_ids_than_the_model_is_refused(hfgpt, nanogpt_file
         ((), "book.pth cannot be converted: the number of heads cannot be seen"),
         (("--num-attention-heads", 5), "must be a multiple of num_attention_heads"),
         (("--num-attention-heads", 4, "--lora-alpha", 2), "leave out --lora-alpha"),
+        (("--num-attention-heads", 4, "--lora-alpha", "nan"), "an alpha of nan has no meaning"),
         (("--num-attention-heads", 4, "--head", "base"), "is a causal-lm model: convert it with --head auto"),
     ],
 )

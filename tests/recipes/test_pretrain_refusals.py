@@ -5,6 +5,7 @@ from pathlib import Path
 import datasets
 import pytest
 
+from hfgpt import HfGptConfig, HfGptForCausalLM
 from hfgpt.recipes import corpus
 
 
@@ -197,7 +198,8 @@ def test_a_model_that_cannot_be_built_is_known_before_the_text_is_read(recipe) -
 
 def test_a_model_that_sees_its_targets_is_refused(recipe, tmp_path) -> None:
     assert "would see the next one" in recipe.refusal("--model.is_causal", "false")
-    HfGptForCausalLM(model_config(is_causal=False)).save_pretrained(tmp_path / "seer")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 16}
+    HfGptForCausalLM(HfGptConfig(vocab_size=280, is_causal=False, **sizes)).save_pretrained(tmp_path / "seer")
     assert "would see the next one" in recipe.refusal(
         init_from=str(tmp_path / "seer"), model=None, tokenizer_vocab_size=None
     )
