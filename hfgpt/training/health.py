@@ -7,7 +7,7 @@ over. Several in a row are no accident, and end the run with what is needed to f
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,17 @@ SPIKE_DEVIATIONS = 6  # of the loss above its recent mean: a normal deviate does
 SPIKE_SHARE = 0.1  # of the recent mean: what a loss must rise at least, however still it was before
 SPIKE_MEMORY = 0.98  # decay of the recent mean and variance: a memory of about 50 steps
 SPIKE_WARM_UP = 50  # steps before the first judgement
+SPIKE_LONGEST = 50  # steps after which a loss that stays high is the new ordinary
 
 
 class HealthWatch:
-    """Judges each step by its loss and gradient norm, which must be the same on all processes."""
+    """Judges each step by its loss and gradient norm, which must be the same on all processes; the first one speaks."""
 
     def __init__(self) -> None:
         self.num_skipped = 0
         self.num_skipped_in_a_row = 0
         self.num_spikes = 0
+        self._spike_length = 0
         self._num_judged = 0
         self._mean = 0.0
         self._variance = 0.0
@@ -45,7 +47,7 @@ class HealthWatch:
             return True
         self.num_skipped += 1
         self.num_skipped_in_a_row += 1
-        logger.warning(
+        _warn(
             "step %d is left out: loss %g, gradient norm %g (%d left out so far)",
             step,
             loss,
@@ -55,14 +57,19 @@ class HealthWatch:
         return False
 
     def _watch_spikes(self, step: int, loss: float) -> None:
+        """Say once for each spike, however many steps it lasts, that the loss has left its recent mean."""
         deviation = math.sqrt(self._variance)
         rise = max(SPIKE_DEVIATIONS * deviation, SPIKE_SHARE * self._mean)
         if self._num_judged >= SPIKE_WARM_UP and loss > self._mean + rise:
-            self.num_spikes += 1
-            logger.warning(
-                "step %d: the loss leaps to %.4g, from %.4g +- %.2g before", step, loss, self._mean, deviation
-            )
-            return  # what is out of the ordinary does not change what is ordinary
+            self._spike_length += 1
+            if self._spike_length == 1:
+                self.num_spikes += 1
+                _warn("step %d: the loss leaps to %.4g, from %.4g +- %.2g before", step, loss, self._mean, deviation)
+            if self._spike_length < SPIKE_LONGEST:
+                return  # what is out of the ordinary does not change what is ordinary
+            self._mean = self._variance = 0.0  # it has come to stay: learn anew what is ordinary
+            self._num_judged = 0
+        self._spike_length = 0
         memory = min(SPIKE_MEMORY, self._num_judged / (self._num_judged + 1))  # the plain mean at first
         change = loss - self._mean
         self._mean += (1 - memory) * change
@@ -79,22 +86,46 @@ class HealthWatch:
             setattr(self, name, state[name.removeprefix("_")])
 
 
-def first_not_finite(model: nn.Module, run_forward: Any) -> str:
+def _warn(message: str, *values: Any) -> None:
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank()):
+        logger.warning(message, *values)
+
+
+def first_not_finite(model: nn.Module, run_forward: Callable[[], Any]) -> str:
     """Where numbers that are not finite come from, as a clause: the first weight, output or gradient that has some.
 
+    Gradients are computed anew, for clipping by a norm that is not finite has spoilt all of those of the bad step; they
+    are those of this process alone.
+
     Args:
-        run_forward: Called without arguments, computes the loss of the bad batch by `model`; gradients of the bad step
-            must still be there.
+        run_forward: Called without arguments, computes the loss of the bad batch by `model`.
     """
     for name, weight in model.named_parameters():
         if not weight.isfinite().all():
             return f"the weight {name} is not finite"
+    layer, loss = _first_output_not_finite(model, run_forward)
+    if layer is not None:
+        return f"the first output that is not finite is that of {layer}"
+    if not loss.isfinite():
+        return "every layer's output is finite, but the loss is not"
+    model.zero_grad(set_to_none=True)
+    with torch.enable_grad():
+        run_forward().backward()
+    for name, weight in reversed(list(model.named_parameters())):
+        if weight.grad is not None and not weight.grad.isfinite().all():
+            return f"the forward pass is finite, and the first gradient that is not is that of {name}"
+    return "the pass is finite when it is run again"
+
+
+@torch.no_grad()
+def _first_output_not_finite(model: nn.Module, run_forward: Callable[[], Any]) -> tuple[str | None, Tensor]:
+    """The first layer whose output is not finite, or None; and the loss."""
     found: list[str] = []
 
-    def look(name: str) -> Any:
+    def look(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, arguments: Any, output: Any) -> None:
-            tensors = [output] if isinstance(output, Tensor) else [o for o in _values(output) if isinstance(o, Tensor)]
-            if not all(tensor.isfinite().all() for tensor in tensors if tensor.is_floating_point()):
+            tensors = [value for value in _values(output) if isinstance(value, Tensor) and value.is_floating_point()]
+            if not all(tensor.isfinite().all() for tensor in tensors):
                 found.append(name)
 
         return hook
@@ -102,22 +133,16 @@ def first_not_finite(model: nn.Module, run_forward: Any) -> str:
     leaves = [(name, module) for name, module in model.named_modules() if not list(module.children())]
     hooks = [module.register_forward_hook(look(name)) for name, module in leaves]
     try:
-        with torch.no_grad():
-            loss = run_forward()
+        loss = run_forward()
     finally:
         for hook in hooks:
             hook.remove()
-    if found:
-        return f"the first output that is not finite is that of {found[0]}"
-    if not loss.isfinite():
-        return "every layer's output is finite, but the loss is not"
-    for name, weight in reversed(list(model.named_parameters())):
-        if weight.grad is not None and not weight.grad.isfinite().all():
-            return f"the forward pass is finite, and the first gradient that is not is that of {name}"
-    return "the pass is finite when it is run again"
+    return (found[0] if found else None), loss
 
 
 def _values(output: Any) -> Sequence[Any]:
+    if isinstance(output, Tensor):
+        return [output]
     return list(output.values()) if hasattr(output, "values") else output if isinstance(output, tuple | list) else []
 
 

@@ -18,8 +18,9 @@ class Meter:
         self._reports: list[dict[str, Any]] = []
 
     def add(self, report: "StepReport") -> None:
-        """Note one step."""
-        self._reports.append(dict(vars(report)))
+        """Note one step; of one that was left out, not its loss and norm: JSON has no numbers that are not finite."""
+        unknown = {"loss": None, "grad_norm": None} if report.skipped else {}
+        self._reports.append(vars(report) | unknown)
 
     def summary(self) -> dict[str, float | None]:
         """What happened since the last summary: losses averaged over targets, targets divided by wall-clock time.

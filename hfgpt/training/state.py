@@ -11,7 +11,8 @@ import dataclasses
 import hashlib
 import json
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,19 @@ from torch import Tensor, nn
 
 from hfgpt.errors import UserError
 
+from .config import TrainingConfig
 from .events import Callback, Evaluation, TrainingRun
 
-__all__ = ["RunState", "restore", "shape_fingerprint", "take_state"]
+__all__ = ["RunState", "refuse_another_run", "restore", "shape_fingerprint", "take_state"]
 
 FOLDER = "training_state"
 FORMAT_VERSION = 1
 
 # Fields of the configuration whose change makes another order of examples out of the run.
 ORDER_FIELDS = ("seed", "global_batch_size")
+
+# Fields that are about this start of the command, not about the run.
+START_FIELDS = ("output_dir", "overwrite_output_dir", "resume")
 
 
 @dataclasses.dataclass
@@ -76,12 +81,23 @@ def take_state(run: TrainingRun, callbacks: Sequence[Callback], stream_state: di
         "meter": run.meter.state_dict(),
         "memory": dataclasses.asdict(run.memory),
         "stream": stream_state,
-        "callbacks": {type(callback).__name__: callback.state_dict() for callback in callbacks},
+        "callbacks": {name: callback.state_dict() for name, callback in _named(callbacks).items()},
         "fingerprint": run.fingerprint,
         "config": dataclasses.asdict(run.config),
     }
     weights = _copy(run.model.state_dict(), {})
     return RunState(run.step, weights, _copy(optimizer, {}), random_states, json.dumps(progress, indent=1))
+
+
+def _named(callbacks: Sequence[Callback]) -> dict[str, Callback]:
+    """Each listener by its class, and by its number among those of its class where there are more."""
+    named: dict[str, Callback] = {}
+    seen: Counter[str] = Counter()
+    for callback in callbacks:
+        kind = type(callback).__name__
+        seen[kind] += 1
+        named[kind if seen[kind] == 1 else f"{kind}-{seen[kind]}"] = callback
+    return named
 
 
 def _copy(value: Any, copies: dict[tuple, Tensor]) -> Any:
@@ -129,15 +145,10 @@ def restore(run: TrainingRun, checkpoint: Path, callbacks: Sequence[Callback]) -
     Raises:
         UserError: If the checkpoint belongs to another data set, tokenizer, model shape or order of examples.
     """
+    progress = refuse_another_run(checkpoint, run.fingerprint, run.config)
+    for line in _changed_fields(progress["config"], dataclasses.asdict(run.config)):
+        run.accelerator.print(line)
     folder = checkpoint / FOLDER
-    try:
-        progress = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"{checkpoint} cannot be resumed from, because it holds no training_state: give the folder of a "
-            "checkpoint, or begin a new run from its weights with --init_from."
-        ) from error
-    _refuse_another_run(run, progress, checkpoint)
     optimizer = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
     run.optimizer.load_state_dict(optimizer["optimizer"])
     if run.accelerator.scaler is not None and "scaler" in optimizer:
@@ -147,44 +158,77 @@ def restore(run: TrainingRun, checkpoint: Path, callbacks: Sequence[Callback]) -
     run.health.load_state_dict(progress["health"])
     run.meter.load_state_dict(progress["meter"])
     run.memory = type(run.memory)(**progress["memory"])
-    for callback in callbacks:
-        if type(callback).__name__ in progress["callbacks"]:
-            callback.load_state_dict(run, progress["callbacks"][type(callback).__name__])
+    for name, callback in _named(callbacks).items():
+        if name in progress["callbacks"]:
+            callback.load_state_dict(run, progress["callbacks"][name])
     _restore_random_states(folder, run.accelerator)
     return progress["stream"]
 
 
-def _refuse_another_run(run: TrainingRun, progress: dict[str, Any], checkpoint: Path) -> None:
+def refuse_another_run(checkpoint: Path, fingerprint: Mapping[str, str], config: TrainingConfig) -> dict[str, Any]:
+    """Read what a checkpoint knows of its run, which must be the one that is to go on; nothing is changed.
+
+    Args:
+        fingerprint: Of data, tokenizer and model shape, as they are now.
+
+    Returns:
+        The contents of `run.json`.
+
+    Raises:
+        UserError: If the checkpoint belongs to another data set, tokenizer, model shape or order of examples, or holds
+            no state of a run that this version can read.
+    """
+    try:
+        progress: dict[str, Any] = json.loads((checkpoint / FOLDER / "run.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"{checkpoint} cannot be resumed from, because it holds no training_state: give the folder of a "
+            "checkpoint, or begin a new run from its weights with --init_from."
+        ) from error
     if progress["format_version"] != FORMAT_VERSION:
         raise UserError(
             f"{checkpoint} was written in format {progress['format_version']} and this version reads {FORMAT_VERSION}: "
             "begin a new run from its weights with --init_from."
         )
-    for what, fingerprint in run.fingerprint.items():
-        if progress["fingerprint"].get(what) != fingerprint:
+    for what, now in fingerprint.items():
+        if progress["fingerprint"].get(what) != now:
             raise UserError(
                 f"{checkpoint} was trained with another {what} (fingerprint {progress['fingerprint'].get(what)}, now "
-                f"{fingerprint}), so the run cannot go on as if it had never ended: give what it was trained with, or "
-                "begin a new run from its weights with --init_from."
+                f"{now}), so the run cannot go on as if it had never ended: give what it was trained with, or begin a "
+                "new run from its weights with --init_from."
             )
     for name in ORDER_FIELDS:
-        if progress["config"][name] != getattr(run.config, name):
+        if progress["config"][name] != getattr(config, name):
             raise UserError(
                 f"{checkpoint} was trained with {name} = {progress['config'][name]}, and now it is "
-                f"{getattr(run.config, name)}, which gives other batches: keep it, or begin a new run from its weights "
+                f"{getattr(config, name)}, which gives other batches: keep it, or begin a new run from its weights "
                 "with --init_from."
             )
+    return progress
+
+
+def _changed_fields(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """A line that names the fields with which the run goes on otherwise than it began; none if there are none."""
+    now = json.loads(json.dumps(now))  # as `before` was: tuples are lists there
+    changed = [name for name in now if name not in START_FIELDS and before.get(name) != now[name]]
+    if not changed:
+        return []
+    return [
+        "changed since the checkpoint: " + ", ".join(f"{name} {before.get(name)} -> {now[name]}" for name in changed)
+    ]
 
 
 def _restore_random_states(folder: Path, accelerator: Accelerator) -> None:
     states = torch.load(folder / "random_states.pt", weights_only=True)
     if len(states) == accelerator.num_processes:
         _set_random_state(states[accelerator.process_index])
-    elif accelerator.is_main_process:
-        accelerator.print(
-            f"Saved by {len(states)} processes and resumed on {accelerator.num_processes}: the batches are the same, "
-            "but dropout draws other masks."
-        )
+    if len(states) != accelerator.num_processes:
+        change = f"Saved by {len(states)} processes and resumed on {accelerator.num_processes}"
+    elif ("cuda" in states[0]) != torch.cuda.is_available():
+        change = "Saved with a GPU and resumed without" if "cuda" in states[0] else "Saved without a GPU, resumed with"
+    else:
+        return
+    accelerator.print(f"{change}: the batches are the same, but dropout draws other masks.")
 
 
 def shape_fingerprint(model: nn.Module) -> str:
