@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import send_to_device
+from accelerate.utils import is_torch_xla_available, send_to_device
 from torch import Tensor, nn
 
 from hfgpt.errors import UserError
@@ -23,6 +23,7 @@ from .batches import TrainingBatches, evaluation_batches, micro_batch_size, num_
 from .config import TrainingConfig
 from .events import Callback, Evaluation, StepReport, TrainingRun
 from .health import first_not_finite, write_diagnosis
+from .launch import check_num_processes, refuse_sharding
 from .memory import accumulate
 from .meter import Meter
 from .optimization import build_optimizer, learning_rate_at
@@ -40,17 +41,22 @@ def start_accelerator(config: TrainingConfig) -> Accelerator:
     """The devices of this launch, in the number format that the configuration asks for or the device allows.
 
     Raises:
-        UserError: If the device has not the number format, or the processes cannot share the global batch evenly.
+        UserError: If fewer processes train together than the launch was asked for, or the model is to be sharded; if
+            the device has not the number format; or if the processes cannot share the global batch evenly.
     """
+    refuse_sharding()
     precision = config.mixed_precision
     if precision == "auto":
         precision = (
             "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False) else "no"
         )
+    # Where there is nothing else, torchrun's processes are joined on the CPU; accelerate would train each by itself.
+    cpu = not torch.accelerator.is_available() and not is_torch_xla_available()
     try:
-        accelerator = Accelerator(mixed_precision=precision)
+        accelerator = Accelerator(mixed_precision=precision, cpu=cpu)
     except ValueError as error:  # no such format on this device, or another one is in use in this Python process
         raise UserError(f"mixed_precision {precision!r} cannot be used here: {' '.join(str(error).split())}") from error
+    check_num_processes(accelerator.num_processes)
     if precision == "fp16" and accelerator.device.type == "cpu":  # accelerate would train in fp32 without a word
         raise UserError("mixed_precision 'fp16' cannot be used here: a CPU needs 'bf16' or 'no'.")
     micro_batch_size(config, accelerator.num_processes)  # known now, and not only when the first batch is cut

@@ -5,7 +5,6 @@ ever. So nobody acts on what it alone has seen: the engine adds the flags of all
 at the same step boundary, after saving.
 """
 
-import logging
 import math
 import os
 import signal
@@ -21,9 +20,7 @@ from .config import TrainingConfig
 if TYPE_CHECKING:
     from .events import TrainingRun
 
-__all__ = ["STOP_SIGNALS", "StopReason", "StopWatch"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["STOP_SIGNALS", "StopReason", "StopWatch", "leave_signals_to_the_training_process"]
 
 # A scheduler's or container's request, Ctrl-C, and the warning that SLURM sends ahead of the time limit
 # (`sbatch --signal=USR1@120`).
@@ -32,6 +29,10 @@ STOP_SIGNALS = tuple(
     for name in ("SIGTERM", "SIGINT", "SIGUSR1")
     if hasattr(signal, name)  # no USR1 on Windows
 )
+
+# A scheduler, `timeout` or a shell often signals a whole group of processes, and torchrun then passes on to each what
+# it has received already. What comes so soon after the first signal is the same request, and kills nothing.
+SAME_REQUEST_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,14 @@ class StopWatch:
     """Listens to the signals and the clock of this process, and judges what all processes have seen.
 
     While it is entered, the first signal only raises a flag. A second one of any kind kills the process at once, as the
-    signal would have done without us.
+    signal would have done without us; but one within `SAME_REQUEST_SECONDS` of the first is taken for the same request.
+    In a thread that is not the main one Python gives us no signals, and they do what they did before.
     """
 
     def __init__(self, config: TrainingConfig) -> None:
         self.config = config
         self.received: signal.Signals | None = None
+        self._received_at = 0.0
         self._former: dict[signal.Signals, Any] = {}
         self._deadline = math.inf if config.max_minutes is None else time.monotonic() + 60 * config.max_minutes
 
@@ -72,12 +75,14 @@ class StopWatch:
             signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
+        now = time.monotonic()
+        if self.received is None:
+            self.received, self._received_at = signal.Signals(number), now
+            # Not by the logger: this may interrupt a write to the stream it writes to, which Python cannot nest.
+            os.write(2, f"{self.received.name}: saving and stopping after this step; another signal kills\n".encode())
+        elif now - self._received_at > SAME_REQUEST_SECONDS:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-            return
-        self.received = signal.Signals(number)
-        logger.warning("%s: saving and stopping after this step; a second signal kills", self.received.name)
 
     def flags(self) -> list[float]:
         """What this process has seen: a one for each signal it has received and for a clock that has run out."""
@@ -103,3 +108,12 @@ class StopWatch:
         if patience is not None and run.evaluations_without_gain >= patience:
             return StopReason(f"the validation loss has not fallen in {patience} evaluations (early_stopping_patience)")
         return None
+
+
+def leave_signals_to_the_training_process(worker_id: int) -> None:
+    """For `DataLoader(worker_init_fn=...)`: a signal sent to the whole group must not kill those that prepare batches.
+
+    The training process needs them for the steps until it stops, and ends them itself.
+    """
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

@@ -281,9 +281,9 @@ def wait_for(path: Path, has_ended: Callable[[], bool], printed: Callable[[], st
         time.sleep(0.005)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def fork() -> Iterator[Callable[..., ForkedRun]]:
-    """Starts a `ForkedRun`; none outlives the test."""
+    """Starts a `ForkedRun`; none outlives the module's tests."""
     runs: list[ForkedRun] = []
 
     def start(*arguments: Any, **keywords: Any) -> ForkedRun:

@@ -25,16 +25,11 @@ def with_dropout(recipe) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("resume")
-
-
-@pytest.fixture
-def straight(recipe_in, fork, folder) -> Path:
+def straight(recipe_in, fork, tmp_path_factory) -> Path:
     """The run that is never killed, once for all tests."""
+    folder = tmp_path_factory.mktemp("straight")
     recipe = recipe_in(folder)
-    if not (recipe.output_dir / "results.json").exists():
-        fork(folder / "straight", recipe.arguments(model=with_dropout(recipe), **FIELDS)).finish()
+    fork(folder / "fork", recipe.arguments(model=with_dropout(recipe), **FIELDS)).finish()
     return recipe.output_dir
 
 

@@ -1,82 +1,132 @@
-"""The recipe on two real processes: the same training, written once."""
+"""The recipe on two real processes: the same training, written once, and stopped and resumed like any other."""
 
-import os
-import socket
-import subprocess
-import sys
+import functools
+import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-# Run by each process: the recipe, and how many processes took part.
-PROGRAM = """
-import sys
-from pathlib import Path
-from accelerate import PartialState
-from hfgpt.recipes.pretrain import main
-main(sys.argv[1:])
-state = PartialState()
-witness = Path(__file__).with_name(f"process-{state.process_index}.txt")  # prints of two processes may interleave
-witness.write_text(f"one of {state.num_processes} on {state.device.type}", encoding="utf-8")
-"""
+DROPOUT = dict.fromkeys(("embedding_dropout", "attention_dropout", "residual_dropout"), 0.1)
 
 
-def launch(program: Path, arguments: list[str], *, num_processes: int, huggingface_home: Path) -> str:
-    """Start the program on so many processes of this machine; what they printed."""
-    with socket.socket() as free:  # a port that nobody uses now
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(num_processes), "--master-port", str(port)]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    environment["HF_HOME"] = str(huggingface_home)
-    completed = subprocess.run(
-        [sys.executable, *launcher, str(program), *arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert completed.returncode == 0, completed.stdout
-    return completed.stdout
-
-
-def test_two_processes_train_as_one_does(recipe, tmp_path) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM, encoding="utf-8")
-    dropouts = dict.fromkeys(("embedding_dropout", "attention_dropout", "residual_dropout"), 0.0)
+def exact(recipe, *, dropout: bool) -> dict[str, Any]:
+    """Fields with which numbers agree within rounding, however the global batch is cut; bit for bit if it is not."""
+    model = {**recipe.fields["model"], **{name: value if dropout else 0.0 for name, value in DROPOUT.items()}}
     # See tests/training/conftest.py on the epsilon: without it, rounding decides the step of the keys' bias.
-    fields = {"model": {**recipe.fields["model"], **dropouts}, "adam_epsilon": 1e-3, "learning_rate": 0.01}
-    fields |= {"max_eval_batches": None, "micro_batch_size": 1}
-    recipe.run(**fields)
-    alone, alone_final = recipe.metrics(), load_file(recipe.final / "model.safetensors")
+    return {"model": model, "adam_epsilon": 1e-3, "learning_rate": 0.01, "micro_batch_size": 1}
 
+
+def long(recipe, *, dropout: bool) -> dict[str, Any]:
+    """A run that can be killed in its middle."""
+    steps = {"max_steps": 200, "logging_steps": 3, "eval_steps": 50, "save_steps": 15, "keep_last": 100}
+    return exact(recipe, dropout=dropout) | steps
+
+
+@pytest.fixture(scope="module")
+def straight(recipe_in, fork, tmp_path_factory) -> Callable[..., tuple[Path, dict[int, list[list[int]]]]]:
+    """The long run that nobody kills, made once: its folder, and what it saw."""
+
+    @functools.cache
+    def run(num_processes: int, dropout: bool):
+        folder = tmp_path_factory.mktemp(f"straight_{num_processes}")
+        recipe = recipe_in(folder)
+        forked = fork(folder / "fork", recipe.arguments(**long(recipe, dropout=dropout)), num_processes=num_processes)
+        forked.finish()
+        return recipe.output_dir, forked.seen
+
+    return run
+
+
+def assert_close_runs(one, other, recipe) -> None:
+    lines, expected = recipe.metrics(one), recipe.metrics(other)
+    assert [line["step"] for line in lines] == [line["step"] for line in expected]
+    for line, reference in zip(lines, expected, strict=True):
+        assert line.keys() == reference.keys()
+        for name in reference.keys() - {"tokens_per_second", "evaluation_seconds"}:
+            assert line[name] == pytest.approx(reference[name], rel=1e-4), (line["step"], name)
+    final = [load_file(folder / "final" / "model.safetensors") for folder in (one, other)]
+    for name, weight in final[1].items():
+        assert_close(final[0][name], weight, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_two_processes_under_torchrun_train_as_one_does(recipe, launch, tmp_path) -> None:
+    fields = exact(recipe, dropout=False) | {"max_eval_batches": None}
+    recipe.run(**fields)
     together = tmp_path / "together"
     arguments = [*recipe.arguments(**fields), "--output_dir", str(together)]
-    printed = launch(program, arguments, num_processes=2, huggingface_home=tmp_path / "huggingface")
-    witnesses = sorted(tmp_path.glob("process-*.txt"))
-    assert [path.name for path in witnesses] == ["process-0.txt", "process-1.txt"]
-    assert {path.read_text(encoding="utf-8") for path in witnesses} == {"one of 2 on cpu"}
-    assert printed.count("step      4: validation loss") == 1
+    run = launch.torchrun(tmp_path / "launch", launch.RECIPE, *arguments)
+    assert run.finish().count("step      4: validation loss") == 1
+    assert run.witnesses == {"0-0": "0 of 2 on cpu", "0-1": "1 of 2 on cpu"}
     assert {path.name for path in together.iterdir()} == {path.name for path in recipe.output_dir.iterdir()}
-
-    lines = recipe.metrics(together)
-    assert [line["step"] for line in lines] == [line["step"] for line in alone]
-    for line, expected in zip(lines, alone, strict=True):
-        assert line.keys() == expected.keys()
-        for name in expected.keys() - {"tokens_per_second", "evaluation_seconds"}:
-            assert line[name] == pytest.approx(expected[name], rel=1e-5), name
-    final = load_file(together / "final" / "model.safetensors")
-    for name, weight in alone_final.items():
-        assert_close(final[name], weight, rtol=1e-4, atol=1e-6, msg=name)
+    assert_close_runs(together, recipe.output_dir, recipe)
 
 
-def test_a_mistake_on_two_processes_ends_them_all_with_its_sentence(recipe, tmp_path) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM, encoding="utf-8")
-    with pytest.raises(AssertionError) as stopped:
-        launch(program, recipe.arguments(source="/no/such.txt"), num_processes=2, huggingface_home=tmp_path / "hf")
-    assert "hfgpt: error: there is no file or folder /no/such.txt" in str(stopped.value)
+def test_a_mistake_on_two_processes_ends_them_both_and_its_sentence_is_printed_once(recipe, fork, tmp_path) -> None:
+    run = fork(tmp_path / "fork", recipe.arguments(source="/no/such.txt"), num_processes=2)
+    codes = run.wait()
+    assert codes[0] == 2
+    assert codes[1] != 0  # it waits for the first, which reads the text
+    assert run.printed.count("hfgpt: error: there is no file or folder /no/such.txt") == 1
+
+
+@pytest.mark.parametrize(("sent", "rank"), [(signal.SIGTERM, 0), (signal.SIGINT, 1), (signal.SIGUSR1, 1)])
+def test_a_signal_to_one_process_stops_both_at_the_same_step_and_the_run_goes_on_bit_for_bit(
+    recipe, straight, fork, tmp_path, comparison, sent, rank
+) -> None:
+    expected, seen = straight(2, dropout=True)
+    arguments = recipe.arguments(resume="auto", **long(recipe, dropout=True))
+    cut = fork(tmp_path / "cut", arguments, num_processes=2)
+    cut.wait_for(recipe.output_dir / "checkpoint-15")
+    cut.send(sent, rank)
+    assert cut.wait() == [128 + sent, 128 + sent], cut.printed
+    assert f"it received {sent.name}.\n" in cut.printed
+    assert not recipe.final.exists()
+    last = max(int(path.name.split("-")[1]) for path in recipe.output_dir.glob("checkpoint-*"))
+    assert f"Stopped at step {last} of 200" in cut.printed
+
+    resumed = fork(tmp_path / "resumed", arguments, num_processes=2)
+    assert f"resumed from {recipe.output_dir / f'checkpoint-{last}'}" in resumed.finish()
+    assert min(resumed.seen) == last
+    assert cut.seen | resumed.seen == seen
+    comparison.assert_same_run(recipe.output_dir, expected, last_step=200)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_is_killed_ends_the_other_and_the_run_goes_on_bit_for_bit(
+    recipe, straight, fork, tmp_path, comparison, rank
+) -> None:
+    expected, seen = straight(2, dropout=True)
+    arguments = recipe.arguments(resume="auto", **long(recipe, dropout=True))
+    cut = fork(tmp_path / "cut", arguments, num_processes=2)
+    cut.wait_for(recipe.output_dir / "checkpoint-15")
+    cut.send(signal.SIGKILL, rank)
+    codes = cut.wait()
+    assert codes[rank] == -signal.SIGKILL
+    assert codes[1 - rank] not in (0, 143)
+
+    resumed = fork(tmp_path / "resumed", arguments, num_processes=2)
+    assert "resumed from" in resumed.finish()
+    assert {step: rows for step, rows in seen.items() if step >= min(resumed.seen)} == resumed.seen
+    comparison.assert_same_run(recipe.output_dir, expected, last_step=200)
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 4)])
+def test_a_run_goes_on_with_another_number_of_processes_and_sees_the_same_examples(
+    recipe, straight, fork, tmp_path, before, after
+) -> None:
+    expected, seen = straight(1, dropout=False)
+    arguments = recipe.arguments(resume="auto", **long(recipe, dropout=False))
+    cut = fork(tmp_path / "cut", arguments, num_processes=before)
+    cut.wait_for(recipe.output_dir / "checkpoint-15")
+    cut.send(signal.SIGTERM)
+    assert cut.wait() == [143] * before
+    resumed = fork(tmp_path / "resumed", arguments, num_processes=after)
+    printed = resumed.finish()
+    assert f"Saved by {before} processes and resumed on {after}" in printed.replace("1 process ", "1 processes ")
+    assert cut.seen.keys() & resumed.seen.keys() <= {min(resumed.seen)}  # a batch that was taken when the stop came
+    assert cut.seen | resumed.seen == seen
+    assert_close_runs(recipe.output_dir, expected, recipe)

@@ -1,0 +1,59 @@
+"""That a launch does what it was asked for, and not less without a word."""
+
+import os
+
+from hfgpt.errors import UserError
+
+__all__ = ["check_num_processes", "refuse_sharding"]
+
+# Where launchers tell each process how many there are: torchrun and accelerate, Open MPI, MPICH and Intel MPI, MVAPICH.
+NUM_PROCESSES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+
+# What `accelerate launch` gives to its single process exactly where it was asked for several: an address to meet the
+# others at, and no number of them. The number format tells it from an address that the user has exported.
+STARTED_ALONE = ("ACCELERATE_MIXED_PRECISION", "MASTER_ADDR", "MASTER_PORT")
+
+# By what accelerate asks for a distribution that shards the model.
+SHARDED = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+}
+
+
+def refuse_sharding() -> None:
+    """Check that the model is to be whole on each device: accelerate's FSDP is silently something else on a CPU.
+
+    Raises:
+        UserError: If it is to be sharded.
+    """
+    for name, what in SHARDED.items():
+        if os.environ.get(name, "").lower() == "true":
+            raise UserError(
+                f"The launch asks for {what}, but the training engine keeps the whole model on each device: set "
+                "distributed_type to MULTI_GPU, as recipes/accelerate_configs/ddp.yaml does."
+            )
+
+
+def check_num_processes(num_processes: int) -> None:
+    """Check that as many processes train together as the launch was asked for.
+
+    accelerate (1.15) starts one process, whatever number is asked for, where `distributed_type` is MULTI_CPU or NO. And
+    where a launcher has started several, but not in the way that accelerate knows on this device, each is alone.
+
+    Raises:
+        UserError: If there are fewer.
+    """
+    asked = {name: int(os.environ[name]) for name in NUM_PROCESSES if os.environ.get(name, "").isdecimal()}
+    for name, number in asked.items():
+        if number > num_processes:
+            raise UserError(
+                f"The launch is one of {number} processes ({name}), but only {num_processes} would train together: "
+                f"start them with torchrun or accelerate launch, or unset {name} to train in one."
+            )
+    if not asked and all(name in os.environ for name in STARTED_ALONE):
+        raise UserError(
+            "accelerate launch was asked for several processes and has started only one, as it does for "
+            "distributed_type MULTI_CPU and NO: set distributed_type to MULTI_GPU, on CPUs, too, as "
+            "recipes/accelerate_configs/multi_cpu.yaml does; or set num_processes to 1."
+        )
