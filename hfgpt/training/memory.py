@@ -9,13 +9,15 @@ and a process that still runs out of memory ends the run, which can be resumed.
 
 import gc
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from hfgpt.errors import UserError
 
@@ -113,7 +115,7 @@ def accumulate(
                 if exchange or accelerator.num_processes == 1:
                     total += backward(batch)
                 else:
-                    with accelerator.no_sync(model):
+                    with _without_exchange(model, accelerator):
                         total += backward(batch)
         except RuntimeError as error:
             if not out_of_memory(error) or (accelerator.num_processes > 1 and not careful):
@@ -131,6 +133,16 @@ def accumulate(
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         batching.halve(step, micro_batches, accelerator)
+
+
+@contextmanager
+def _without_exchange(model: nn.Module, accelerator: Accelerator) -> Iterator[None]:
+    """Passes in which no process waits for another, so that each may begin anew by itself."""
+    for module in model.modules():
+        if isinstance(module, DistributedDataParallel):
+            module.require_forward_param_sync = False  # else its forward pass hands the first process's buffers round
+    with accelerator.no_sync(model):
+        yield
 
 
 def _exchange_gradients(model: nn.Module, accelerator: Accelerator) -> None:
