@@ -102,6 +102,12 @@ class StopWatch:
                 return StopReason(f"it received {number.name}", 128 + number)
         if flags[-1]:
             return StopReason(f"max_minutes ({self.config.max_minutes:g}) are over")
+        return self.reached(run)
+
+    def reached(self, run: "TrainingRun") -> StopReason | None:
+        """What of the configuration ends a run at the step where it is, and did so before if it was resumed there."""
+        if run.step == run.num_steps:
+            return None
         if self.config.max_tokens is not None and run.num_targets >= self.config.max_tokens:
             return StopReason(f"max_tokens ({self.config.max_tokens:,}) are reached")
         patience = self.config.early_stopping_patience

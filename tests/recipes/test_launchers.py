@@ -50,11 +50,13 @@ def test_torchrun_goes_on_by_itself_when_a_process_is_killed(
     recipe, recipe_in, fork, launch, tmp_path, comparison
 ) -> None:
     arguments = [launch.RECIPE, *recipe.arguments(resume="auto", **long(recipe))]
-    run = launch.torchrun(tmp_path / "launch", "--max-restarts", "2", *arguments)
+    run = launch.torchrun(tmp_path / "launch", "--max-restarts", "3", *arguments)
     run.wait_for(recipe.output_dir / "checkpoint-30")
     os.kill(run.process_id(rank=1), signal.SIGKILL)
     assert "resumed from" in run.finish()
-    assert run.witnesses.items() >= {"1-0": "0 of 2 on cpu", "1-1": "1 of 2 on cpu"}.items()
+    last = max(name.split("-")[0] for name in run.witnesses)  # most often the first restart; gloo may not connect in it
+    assert int(last) >= 1
+    assert run.witnesses.items() >= {f"{last}-0": "0 of 2 on cpu", f"{last}-1": "1 of 2 on cpu"}.items()
     comparison.assert_same_run(recipe.output_dir, straight(recipe_in, fork, tmp_path), last_step=300)
 
 
@@ -76,3 +78,13 @@ def test_every_config_that_is_shipped_is_one_that_accelerate_reads() -> None:
         config = load_config_from_file(str(path))
         assert config.num_processes > 1
         assert config.distributed_type == "MULTI_GPU"
+
+
+def test_torchrun_passes_on_the_warning_of_slurm_if_it_is_told_to(recipe, launch, tmp_path) -> None:
+    options = ["--signals-to-handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"]
+    run = launch.torchrun(tmp_path / "launch", *options, launch.RECIPE, *recipe.arguments(**long(recipe)))
+    run.wait_for(recipe.output_dir / "checkpoint-30")
+    run.process.send_signal(signal.SIGUSR1)
+    assert run.wait() != 0
+    assert "of 300: it received SIGUSR1.\n" in run.printed
+    assert run.witnesses == {"0-0": "0 of 2 on cpu", "0-1": "1 of 2 on cpu"}  # both came to their end

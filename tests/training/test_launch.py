@@ -1,0 +1,58 @@
+"""What the environment says of a launch, and what is refused. Real launches: tests/recipes/test_launchers.py."""
+
+import pytest
+from accelerate.commands.launch import launch_command_parser
+from accelerate.utils.launch import prepare_simple_launcher_cmd_env
+
+from hfgpt.errors import UserError
+from hfgpt.training.engine import start_accelerator
+from hfgpt.training.launch import NUM_PROCESSES, SHARDED, STARTED_ALONE, check_num_processes
+
+
+@pytest.fixture(autouse=True)
+def no_launch(monkeypatch) -> None:
+    for name in (*NUM_PROCESSES, *STARTED_ALONE, *SHARDED, "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("name", NUM_PROCESSES)
+def test_fewer_processes_than_the_launcher_speaks_of_are_refused(monkeypatch, name) -> None:
+    monkeypatch.setenv(name, "4")
+    check_num_processes(4)
+    with pytest.raises(UserError, match=rf"one of 4 processes \({name}\), but only 1 would train together"):
+        check_num_processes(1)
+
+
+@pytest.mark.parametrize(("num_processes", "num_machines", "alone"), [(1, 1, False), (2, 1, True), (2, 2, True)])
+def test_a_single_process_of_accelerate_launch_knows_whether_several_were_asked_for(
+    monkeypatch, num_processes, num_machines, alone
+) -> None:
+    """The environment is made by accelerate's own launcher."""
+    options = ["--num_processes", num_processes, "--num_machines", num_machines, "--mixed_precision", "no"]
+    options += ["--dynamo_backend", "no", "--num_cpu_threads_per_process", 1]
+    options += ["--main_process_ip", "127.0.0.1", "--main_process_port", 1] if num_machines > 1 else []
+    arguments = launch_command_parser().parse_args([*map(str, options), "program.py"])
+    arguments.use_cpu = True
+    _, environment = prepare_simple_launcher_cmd_env(arguments)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    if alone:
+        with pytest.raises(UserError, match="asked for several processes and has started only one"):
+            check_num_processes(1)
+    else:
+        check_num_processes(1)
+
+
+def test_an_address_that_the_user_has_exported_asks_for_nothing(monkeypatch, laboratory) -> None:
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    assert start_accelerator(laboratory.config()).num_processes == 1
+
+
+@pytest.mark.parametrize(("name", "what"), SHARDED.items())
+def test_sharding_is_refused(monkeypatch, laboratory, name, what) -> None:
+    monkeypatch.setenv(name, "false")
+    start_accelerator(laboratory.config())
+    monkeypatch.setenv(name, "true")
+    with pytest.raises(UserError, match=f"The launch asks for {what}, but the training engine keeps the whole model"):
+        start_accelerator(laboratory.config())
