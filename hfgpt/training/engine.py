@@ -23,7 +23,7 @@ from .batches import TrainingBatches, evaluation_batches, micro_batch_size, num_
 from .config import TrainingConfig
 from .events import Callback, Evaluation, StepReport, TrainingRun
 from .health import first_not_finite, write_diagnosis
-from .launch import check_num_processes, refuse_sharding
+from .launch import check_num_processes, meet_anew, refuse_sharding
 from .memory import accumulate
 from .meter import Meter
 from .optimization import build_optimizer, learning_rate_at
@@ -45,6 +45,7 @@ def start_accelerator(config: TrainingConfig) -> Accelerator:
             the device has not the number format; or if the processes cannot share the global batch evenly.
     """
     refuse_sharding()
+    meet_anew()
     precision = config.mixed_precision
     if precision == "auto":
         precision = (

@@ -1,10 +1,13 @@
 """That a launch does what it was asked for, and not less without a word."""
 
 import os
+import socket
+
+from torch.distributed import TCPStore
 
 from hfgpt.errors import UserError
 
-__all__ = ["check_num_processes", "refuse_sharding"]
+__all__ = ["check_num_processes", "meet_anew", "refuse_sharding"]
 
 # Where launchers tell each process how many there are: torchrun and accelerate, Open MPI, MPICH and Intel MPI, MVAPICH.
 NUM_PROCESSES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -12,6 +15,9 @@ NUM_PROCESSES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WOR
 # What `accelerate launch` gives to its single process exactly where it was asked for several: an address to meet the
 # others at, and no number of them. The number format tells it from an address that the user has exported.
 STARTED_ALONE = ("ACCELERATE_MIXED_PRECISION", "MASTER_ADDR", "MASTER_PORT")
+
+# Whether the store in which processes meet is torchrun's.
+AGENT_STORE = "TORCHELASTIC_USE_AGENT_STORE"
 
 # By what accelerate asks for a distribution that shards the model.
 SHARDED = {
@@ -33,6 +39,29 @@ def refuse_sharding() -> None:
                 f"The launch asks for {what}, but the training engine keeps the whole model on each device: set "
                 "distributed_type to MULTI_GPU, as recipes/accelerate_configs/ddp.yaml does."
             )
+
+
+def meet_anew() -> None:
+    """Before processes that torchrun has restarted are joined: have them meet where their predecessors never were.
+
+    torchrun (2.13) keeps one store over its restarts. In it the new processes find the addresses of the old ones, call
+    those, and fail or wait for ever. So the first of them opens another store, and tells the others in the old one.
+
+    On several machines nothing tells old from new: each counts its own restarts. There, `--rdzv-backend c10d` with
+    TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment has torchrun open a store for each start.
+    """
+    environment = os.environ
+    restart = environment.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if restart == "0" or environment.get("GROUP_WORLD_SIZE") != "1" or environment.get(AGENT_STORE) != "True":
+        return
+    store = TCPStore(environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), is_master=False)
+    key = f"hfgpt/port_of_restart_{restart}"
+    if environment["RANK"] == "0":
+        with socket.socket() as free:
+            free.bind(("", 0))
+            store.set(key, str(free.getsockname()[1]))
+    environment["MASTER_PORT"] = store.get(key).decode()  # waits until it is there
+    environment[AGENT_STORE] = "False"  # the first process opens the store
 
 
 def check_num_processes(num_processes: int) -> None:
