@@ -169,7 +169,7 @@ def batches(draw: st.DrawFn) -> tuple[str, list[Row]]:
     return layout, rows
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(batches())
 def test_loss_and_gradients_are_those_of_a_plain_loop_for_any_split(drawn: tuple[str, list[Row]]) -> None:
     layout, rows = drawn
