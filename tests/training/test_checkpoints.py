@@ -654,6 +654,15 @@ def poll_to_the_end(writer: BackgroundWriter) -> None:
         time.sleep(0.001)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux only")
+def test_the_background_writer_gives_way_to_the_thread_that_trains() -> None:
+    seen: list[int] = []
+    with BackgroundWriter() as writer:
+        writer.submit(lambda: seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert seen == [min(own + 10, 19)]
+
+
 def test_jobs_run_one_after_the_other_in_one_other_thread() -> None:
     running, seen = threading.Lock(), []
 
