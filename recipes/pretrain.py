@@ -1,6 +1,10 @@
 """Pretrain a GPT on text. One process:   hfgpt pretrain --config demo
 
-Any number:   accelerate launch recipes/pretrain.py --config recipes/configs/pretrain/demo.yaml --max_steps 100
+Any number, on one machine's GPUs or, for a trial, on its CPU:
+
+    accelerate launch --config_file recipes/accelerate_configs/ddp.yaml recipes/pretrain.py --config demo
+    accelerate launch --config_file recipes/accelerate_configs/multi_cpu.yaml recipes/pretrain.py --config demo
+    torchrun --nproc-per-node 4 --max-restarts 3 recipes/pretrain.py --config demo --resume auto
 """
 
 from hfgpt.recipes.pretrain import main
