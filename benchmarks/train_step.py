@@ -297,6 +297,18 @@ def find_peers(peers: list[str]) -> dict[str, Path]:
     return found
 
 
+def environment_of(device: str) -> dict[str, Any]:
+    """What a figure depends on besides the code."""
+    return {
+        "device": torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU",
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
 def main(
     sizes: Annotated[str, typer.Option(help="Comma-separated: 30m, 124m (tiny tries out the script).")] = "30m,124m",
     dtypes: Annotated[str, typer.Option(help="Comma-separated: fp32, bf16.")] = "fp32,bf16",
@@ -329,14 +341,7 @@ def main(
     known = [f"{family}:{mode}" for mode in ("eager", "compiled") for family in families]
     names = chosen(contenders or ",".join(known), known, "--contenders")
     reference = chosen(reference, families, "--reference")[0]
-    environment = {
-        "device": torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU",
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-    }
+    environment = environment_of(device)
     console.print(", ".join(f"{name} {value}" for name, value in environment.items()))
     results: list[dict[str, Any]] = []
     for size_name in chosen(sizes, list(SIZES), "--sizes"):
