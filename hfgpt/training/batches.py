@@ -18,6 +18,7 @@ from hfgpt.data.order import StepSampler
 from hfgpt.errors import UserError
 
 from .config import TrainingConfig
+from .stopping import leave_signals_to_the_training_process
 from .task import Batch, Task
 
 __all__ = ["TrainingBatches", "evaluation_batches", "micro_batch_size", "num_training_steps"]
@@ -125,6 +126,7 @@ class TrainingBatches:
                 batch_sampler=_MicroBatchSampler(self._order, self.steps, self.size),
                 collate_fn=self.task.collate,
                 num_workers=self.config.dataloader_num_workers,
+                worker_init_fn=leave_signals_to_the_training_process,
                 pin_memory=self.accelerator.device.type == "cuda",
                 generator=torch.Generator(),
             )

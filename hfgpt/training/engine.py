@@ -89,8 +89,9 @@ def train(
         tell(callbacks, "on_train_begin", run)
         _evaluate_if_due(run, task, callbacks)
         model.train()
+        run.stop_reason = watch.reached(run)  # by a run that was resumed at its end
         started = time.perf_counter()
-        for micro_batches in batches:
+        for micro_batches in batches if run.stop_reason is None else ():
             learning_rate = learning_rate_at(run.step, run.num_steps, config)
             for group in run.optimizer.param_groups:
                 group["lr"] = learning_rate

@@ -32,7 +32,7 @@ STOP_SIGNALS = tuple(
 
 # A scheduler, `timeout` or a shell often signals a whole group of processes, and torchrun then passes on to each what
 # it has received already. What comes so soon after the first signal is the same request, and kills nothing.
-SAME_REQUEST_SECONDS = 2.0
+SAME_REQUEST_SECONDS = 1.0
 
 
 @dataclass(frozen=True)

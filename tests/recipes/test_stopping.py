@@ -1,8 +1,12 @@
 """Runs that end before their last step by what their configuration says: they are finished, not interrupted."""
 
 import json
+import os
+import signal
+from pathlib import Path
 from typing import Any
 
+import pytest
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
@@ -55,6 +59,18 @@ def test_a_run_that_its_budget_ended_goes_on_with_a_greater_one_as_if_it_had_nev
     assert all((value == weights[1][name]).all() for name, value in weights[0].items())
 
 
+@pytest.mark.parametrize(
+    "fields", [{"max_tokens": 256}, {"learning_rate": 1e-30, "weight_decay": 0.0, "early_stopping_patience": 2}]
+)
+def test_a_run_that_has_reached_its_end_takes_no_step_more_when_it_is_resumed(recipe, fields) -> None:
+    recipe.run(max_steps=100, **fields)
+    weights = load_file(recipe.final / "model.safetensors")
+    printed = recipe.run(max_steps=100, resume="auto", **fields)
+    assert_finished(recipe, printed, 4, 100, printed.split("Stopped at step 4 of 100: ")[1].split(".\n")[0])
+    again = load_file(recipe.final / "model.safetensors")
+    assert all((value == again[name]).all() for name, value in weights.items())
+
+
 def test_a_finished_run_is_resumed_to_the_same_end(recipe) -> None:
     recipe.run(max_steps=4)
     metrics, weights = recipe.metrics(), load_file(recipe.final / "model.safetensors")
@@ -62,3 +78,12 @@ def test_a_finished_run_is_resumed_to_the_same_end(recipe) -> None:
     assert recipe.metrics() == metrics
     again = load_file(recipe.final / "model.safetensors")
     assert all((value == again[name]).all() for name, value in weights.items())
+
+
+def test_a_signal_to_the_whole_group_spares_the_processes_that_prepare_batches(recipe, fork, tmp_path: Path) -> None:
+    fields = {"max_steps": 1000, "save_steps": 20, "dataloader_num_workers": 1}
+    run = fork(tmp_path / "fork", recipe.arguments(**fields), prelude="os.setsid()")
+    run.wait_for(recipe.output_dir / "checkpoint-20")
+    os.killpg(run.processes[0].pid, signal.SIGTERM)
+    assert run.wait() == [143], run.printed
+    assert "it received SIGTERM.\n" in run.printed
