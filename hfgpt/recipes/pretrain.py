@@ -28,6 +28,7 @@ from hfgpt.training.batches import num_training_steps
 from hfgpt.training.engine import start_accelerator, train
 from hfgpt.training.events import TrainingRun
 from hfgpt.training.reports import LossCurve, MetricsLog
+from hfgpt.training.state import refuse_another_run, run_fingerprint
 from hfgpt.training.task import Batch, Task
 
 from .configuration import parse_config
@@ -82,6 +83,9 @@ def pretrain(config: PretrainConfig) -> TrainingRun:
     model.generation_config = default_generation_config(corpus.tokenizer, model.config.max_position_embeddings)
     corpus.tokenizer.model_max_length = model.config.max_position_embeddings  # saved with the model in final/
     num_training_steps(corpus.train, config)  # refuses too little text
+    task = LanguageModeling(corpus)
+    if resume_from is not None:  # before anything in the run's folder is touched
+        refuse_another_run(resume_from, run_fingerprint(task, model), config)
     with open_run_folder(config, accelerator, resume_from) as folder:
         set_seed(config.seed, device_specific=True)  # each process draws a dropout of its own
         for line in [
@@ -100,7 +104,7 @@ def pretrain(config: PretrainConfig) -> TrainingRun:
         ]
         try:
             run = train(
-                LanguageModeling(corpus),
+                task,
                 model,
                 config,
                 accelerator,

@@ -66,12 +66,19 @@ def find_checkpoint(config: TrainingConfig, accelerator: Accelerator) -> Path | 
     """The checkpoint to resume from, the same on every process; None to begin at the first step.
 
     Raises:
-        UserError: If the one that is asked for by its path is not there or not whole.
+        UserError: If the one that is asked for by its path is not there or not whole, or none of the run's is whole.
     """
 
     def find() -> Path | None:
         if config.resume == "auto":
-            return CheckpointStore(Path(config.output_dir)).newest()
+            store = CheckpointStore(Path(config.output_dir))
+            newest = store.newest()
+            if newest is None and store.steps():  # beginning anew would delete what could perhaps be mended
+                raise UserError(
+                    f"No checkpoint in {config.output_dir} is whole, so there is nothing to go on from: begin again "
+                    "with --overwrite_output_dir true, or name another folder."
+                )
+            return newest
         checkpoint = Path(config.resume).expanduser()
         if not checkpoint.is_dir():
             raise UserError(f"resume: there is no folder {checkpoint}; give that of a checkpoint, auto or never.")

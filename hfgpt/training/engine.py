@@ -5,6 +5,7 @@ the sum over all targets of the global batch, on all devices, divided by their n
 batch is split. Everything else (progress bar, logs, pictures, samples) listens to events.
 """
 
+import functools
 import logging
 import math
 import time
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import is_torch_xla_available, send_to_device
+from accelerate.utils import gather_object, is_torch_xla_available, send_to_device
 from torch import Tensor, nn
 
 from hfgpt.errors import UserError
@@ -24,11 +25,11 @@ from .config import TrainingConfig
 from .events import Callback, Evaluation, StepReport, TrainingRun
 from .health import first_not_finite, write_diagnosis
 from .launch import check_num_processes, meet_anew, refuse_sharding
-from .memory import accumulate
+from .memory import MicroBatching, accumulate, sum_of_parts
 from .meter import Meter
 from .optimization import build_optimizer, learning_rate_at
 from .saving import CheckpointSaver, SaveModel
-from .state import restore, shape_fingerprint
+from .state import restore, run_fingerprint
 from .stopping import StopWatch
 from .task import Batch, Task
 
@@ -146,7 +147,7 @@ def _prepare(
     optimizer = build_optimizer(model, config)
     compiled = torch.compile(model) if config.torch_compile else model
     trained, optimizer = accelerator.prepare(compiled, optimizer)
-    fingerprint = task.fingerprint() | {"model shape": shape_fingerprint(model)}
+    fingerprint = run_fingerprint(task, model)
     run = TrainingRun(config, model, optimizer, accelerator, num_steps, Meter(task.unit), fingerprint)
     stream_state = None if resume_from is None else restore(run, resume_from, callbacks)
     return run, trained, TrainingBatches(task, config, num_steps, accelerator, run.step, stream_state)
@@ -196,17 +197,23 @@ def _give_up(
     num_targets: Tensor,
     save_model: SaveModel | None,
 ) -> None:
-    """Find where the bad numbers come from, write the step down, and end the run."""
-    device, one = run.accelerator.device, torch.ones((), device=run.accelerator.device)
-    found = first_not_finite(
-        run.model, lambda: sum(task.loss(run.model, send_to_device(batch, device), one) for batch in micro_batches)
-    )
+    """Find where the bad numbers come from, write the step down, and end the run; all processes say the same."""
+    accelerator, one = run.accelerator, torch.ones((), device=run.accelerator.device)
+
+    def forward(batch: Batch) -> Tensor:
+        with accelerator.autocast():
+            return task.loss(run.model, send_to_device(batch, accelerator.device), one)
+
+    parts = run.memory.cut(micro_batches)
+    clauses = (first_not_finite(run.model, functools.partial(forward, part)) for part in parts)
+    own = next(filter(None, clauses), None)
     folder = run.output_dir / f"diagnosis-{run.step + 1}"
-    examples = batches.examples(run.step)
-    write_diagnosis(folder, run.accelerator.process_index, micro_batches, examples, found)
+    write_diagnosis(folder, accelerator.process_index, micro_batches, batches.examples(run.step), own)
+    found = next(filter(None, gather_object([own])), "the pass is finite when it is run again")
+    examples = gather_object(batches.examples(run.step))
     if run.is_main_process and save_model is not None:
         save_model(folder, run.model.state_dict())
-    run.accelerator.wait_for_everyone()
+    accelerator.wait_for_everyone()
     which = f"examples {', '.join(map(str, examples[:8]))}{', ...' if examples[8:] else ''}" if examples else "a stream"
     raise UserError(
         f"Loss or gradient was not finite in {run.health.num_skipped_in_a_row} steps in a row, the last of them step "
@@ -216,18 +223,29 @@ def _give_up(
 
 
 @torch.no_grad()
-def evaluate(task: Task, model: nn.Module, config: TrainingConfig, accelerator: Accelerator) -> dict[str, float]:
-    """Metrics of `model` on the validation examples, each judged once, however many processes share them."""
+def evaluate(
+    task: Task, model: nn.Module, config: TrainingConfig, accelerator: Accelerator, halvings: int = 0
+) -> dict[str, float]:
+    """Metrics of `model` on the validation examples, each judged once, however many processes share them.
+
+    Args:
+        halvings: How often the micro-batch is halved to begin with; memory that runs out halves it further.
+    """
     was_training = model.training
     model.eval()
     one = torch.ones((), device=accelerator.device)  # the divisor that leaves a loss summed
     precise = torch.float32 if accelerator.device.type == "mps" else torch.float64  # Apple's GPU has no doubles
     total_loss = torch.zeros((), device=accelerator.device, dtype=precise)
     num_targets = torch.zeros((), device=accelerator.device, dtype=torch.long)
+    batching = MicroBatching(halvings)
+
+    def judge(batch: Batch) -> Tensor:
+        with accelerator.autocast():
+            return task.loss(model, send_to_device(batch, accelerator.device), one)
+
     for batch in evaluation_batches(task, config, accelerator):
         num_targets += task.count_targets(batch)
-        with accelerator.autocast():
-            total_loss += task.loss(model, send_to_device(batch, accelerator.device), one)
+        total_loss += sum_of_parts(batch, batching, judge)
     total_loss = accelerator.reduce(total_loss, reduction="sum")
     num_targets = accelerator.reduce(num_targets, reduction="sum")
     model.train(was_training)
@@ -243,7 +261,7 @@ def _evaluate_if_due(run: TrainingRun, task: Task, callbacks: Sequence[Callback]
     if run.evaluations and run.evaluations[-1].step == run.step:
         return
     started = time.perf_counter()
-    metrics = evaluate(task, run.model, run.config, run.accelerator)
+    metrics = evaluate(task, run.model, run.config, run.accelerator, run.memory.halvings)
     if not math.isfinite(metrics["loss"]):
         raise UserError(
             f"The validation loss is {metrics['loss']} at step {run.step}, so the run has diverged: lower "

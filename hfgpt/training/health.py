@@ -91,7 +91,7 @@ def _warn(message: str, *values: Any) -> None:
         logger.warning(message, *values)
 
 
-def first_not_finite(model: nn.Module, run_forward: Callable[[], Any]) -> str:
+def first_not_finite(model: nn.Module, run_forward: Callable[[], Any]) -> str | None:
     """Where numbers that are not finite come from, as a clause: the first weight, output or gradient that has some.
 
     Gradients are computed anew, for clipping by a norm that is not finite has spoilt all of those of the bad step; they
@@ -99,6 +99,9 @@ def first_not_finite(model: nn.Module, run_forward: Callable[[], Any]) -> str:
 
     Args:
         run_forward: Called without arguments, computes the loss of the bad batch by `model`.
+
+    Returns:
+        The clause; None if all numbers are finite when the pass is run again.
     """
     for name, weight in model.named_parameters():
         if not weight.isfinite().all():
@@ -114,7 +117,7 @@ def first_not_finite(model: nn.Module, run_forward: Callable[[], Any]) -> str:
     for name, weight in reversed(list(model.named_parameters())):
         if weight.grad is not None and not weight.grad.isfinite().all():
             return f"the forward pass is finite, and the first gradient that is not is that of {name}"
-    return "the pass is finite when it is run again"
+    return None
 
 
 @torch.no_grad()
@@ -147,7 +150,7 @@ def _values(output: Any) -> Sequence[Any]:
 
 
 def write_diagnosis(
-    folder: Path, rank: int, micro_batches: Sequence[Batch], examples: Sequence[int], said: str
+    folder: Path, rank: int, micro_batches: Sequence[Batch], examples: Sequence[int], said: str | None
 ) -> None:
     """Write one process's part of the bad step to `folder`: batches, examples and what was found.
 

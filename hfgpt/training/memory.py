@@ -7,7 +7,6 @@ complete. A step's memory is known by then. Later, distribution exchanges them a
 and a process that still runs out of memory ends the run, which can be resumed.
 """
 
-import gc
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils.memory import should_reduce_batch_size
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -23,7 +22,7 @@ from hfgpt.errors import UserError
 
 from .task import Batch
 
-__all__ = ["MicroBatching", "accumulate", "out_of_memory"]
+__all__ = ["MicroBatching", "accumulate", "out_of_memory", "sum_of_parts"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +48,11 @@ class MicroBatching:
             cut = [half for batch in cut for half in _halves(batch)]
         return cut
 
-    def halve(self, step: int, micro_batches: Sequence[Batch], accelerator: Accelerator) -> None:
-        """Make the micro-batches smaller from now on, and say so once.
+    def halve(self, micro_batches: Sequence[Batch]) -> tuple[int, int]:
+        """Make the micro-batches smaller from now on.
+
+        Returns:
+            How many examples were computed at once, and how many are now.
 
         Raises:
             UserError: If they hold one example already.
@@ -62,14 +64,7 @@ class MicroBatching:
                 "or mixed_precision."
             )
         self.halvings += 1
-        self.careful_until = step + 1 + CAREFUL_STEPS
-        if accelerator.is_main_process:
-            logger.warning(
-                "step %d: out of memory with %d examples at once; from now on %d at once, the global batch as before",
-                step + 1,
-                before,
-                max(_num_rows(batch) for batch in self.cut(micro_batches)),
-            )
+        return before, max(_num_rows(batch) for batch in self.cut(micro_batches))
 
 
 def _num_rows(batch: Batch) -> int:
@@ -129,10 +124,35 @@ def accumulate(
                 _exchange_gradients(model, accelerator)
             return total
         model.zero_grad(set_to_none=True)  # of the parts that were complete
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        batching.halve(step, micro_batches, accelerator)
+        clear_device_cache(garbage_collection=True)
+        before, now = batching.halve(micro_batches)
+        batching.careful_until = step + 1 + CAREFUL_STEPS
+        if accelerator.is_main_process:
+            logger.warning(
+                "step %d: out of memory with %d examples at once; from now on %d at once, the global batch as before",
+                step + 1,
+                before,
+                now,
+            )
+
+
+def sum_of_parts(batch: Batch, batching: MicroBatching, compute: Callable[[Batch], Tensor]) -> Tensor:
+    """What `compute` gives for a batch, summed over the parts that memory holds; for passes without gradients.
+
+    No process waits for another in them, so each may go on in parts of its own, and says so itself.
+
+    Raises:
+        UserError: If memory does not hold one example.
+    """
+    while True:
+        try:
+            return torch.stack([compute(part) for part in batching.cut([batch])]).sum()
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+        clear_device_cache(garbage_collection=True)  # not while the error still holds what was computed
+        before, now = batching.halve([batch])
+        logger.warning("evaluation: out of memory with %d examples at once; it goes on with %d at once", before, now)
 
 
 @contextmanager

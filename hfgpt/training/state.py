@@ -26,8 +26,9 @@ from hfgpt.errors import UserError
 
 from .config import TrainingConfig
 from .events import Callback, Evaluation, TrainingRun
+from .task import Task
 
-__all__ = ["RunState", "refuse_another_run", "restore", "shape_fingerprint", "take_state"]
+__all__ = ["RunState", "refuse_another_run", "restore", "run_fingerprint", "shape_fingerprint", "take_state"]
 
 FOLDER = "training_state"
 FORMAT_VERSION = 1
@@ -229,6 +230,11 @@ def _restore_random_states(folder: Path, accelerator: Accelerator) -> None:
     else:
         return
     accelerator.print(f"{change}: the batches are the same, but dropout draws other masks.")
+
+
+def run_fingerprint(task: Task, model: nn.Module) -> dict[str, str]:
+    """What a checkpoint must have in common with the run that is to go on from it."""
+    return task.fingerprint() | {"model shape": shape_fingerprint(model)}
 
 
 def shape_fingerprint(model: nn.Module) -> str:

@@ -72,16 +72,20 @@ def damage(checkpoint: Path) -> None:
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_another_run_is_refused(recipe, run_there, changed, words) -> None:
+    before = contents(run_there)
     sentence = recipe.refusal(**FIELDS | changed)
     assert words in sentence
+    assert contents(run_there) == before
 
 
 def test_another_text_is_refused(recipe, run_there, tmp_path) -> None:
     lines = Path(recipe.fields["source"]).read_text(encoding="utf-8").splitlines()
     lines[3] = lines[3].replace("the", "a", 1) if "the" in lines[3] else "the " + lines[3]
+    before = contents(run_there)
     (tmp_path / "other.txt").write_text("\n".join(lines), encoding="utf-8")
     sentence = recipe.refusal(**FIELDS, source=str(tmp_path / "other.txt"))
     assert "another data set (fingerprint" in sentence
+    assert contents(run_there) == before
     assert "--init_from" in sentence
 
 
@@ -97,6 +101,14 @@ def test_a_checkpoint_that_is_not_there_or_damaged_or_none_is_refused_and_nothin
         assert words in sentence
         assert str(resume) in sentence
         assert contents(run_there) == before
+
+
+def test_a_run_of_which_no_checkpoint_is_whole_is_not_begun_anew_without_a_word(recipe, run_there) -> None:
+    for step in (2, 4):
+        damage(run_there / f"checkpoint-{step}")
+    before = contents(run_there)
+    assert "No checkpoint in" in recipe.refusal(**FIELDS)
+    assert contents(run_there) == before
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -135,6 +147,17 @@ def test_resuming_a_finished_run_changes_nothing(recipe, run_there) -> None:
     ours = {name for name in before if name.endswith("config.yaml")}
     assert before.keys() == after.keys()
     assert {name for name in before if before[name] != after[name]} <= ours
+
+
+@pytest.mark.parametrize("fields", [{"max_tokens": 130}, {"early_stopping_patience": 1, "learning_rate": 1.0}], ids=str)
+def test_resuming_a_run_that_had_stopped_by_itself_takes_no_step(recipe, fields) -> None:
+    fields = {**FIELDS, "max_steps": 40, **fields}
+    stopped = next(line for line in recipe.run(**fields).splitlines() if line.startswith("Stopped at step "))
+    before = contents(recipe.output_dir)
+    assert stopped in recipe.run(**fields).splitlines()
+    after = contents(recipe.output_dir)
+    assert before.keys() == after.keys()
+    assert {name for name in before if before[name] != after[name]} <= {"results.json"}
 
 
 def test_more_steps_go_on_where_a_finished_run_ended_and_the_change_is_said(

@@ -410,7 +410,7 @@ torch.save(content, folder / f"seen-by-{accelerator.process_index}.pt")
 
 def test_a_step_that_is_bad_on_one_process_is_left_out_on_all(tmp_path) -> None:
     """The rare token stands only in the second process's half of the global batch."""
-    model_with_a_row_of(math.inf).save_pretrained(tmp_path / "model")
+    model_with_a_row_of(3e38).save_pretrained(tmp_path / "model")
     chance = random.Random(9)
     examples = [[chance.randrange(RARE) for _ in range(8)] for _ in range(NUM_EXAMPLES)]
     for step in (2, 4, 5):
@@ -441,7 +441,11 @@ def test_a_step_that_is_bad_on_one_process_is_left_out_on_all(tmp_path) -> None:
         assert torch.equal(first["weights"][index], first["weights"][index - 1]) is skipped
     for seen in (first, second):
         assert "2 steps in a row, the last of them step 5" in seen["said"]
-        assert "the weight model.embed_tokens.weight is not finite" in seen["said"]
+        # The first process has met nothing bad itself, and names what the second has found.
+        assert "is that of model.layers.0.input_layernorm" in seen["said"]
+        assert f"(examples {', '.join(map(str, examples_of_step(5)))})" in seen["said"]
     parts = [torch.load(tmp_path / "run" / "diagnosis-5" / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)]
     assert parts[0]["examples"] + parts[1]["examples"] == examples_of_step(5)
+    assert parts[0]["found"] is None
+    assert "model.layers.0.input_layernorm" in parts[1]["found"]
     assert completed.stderr.count("step 2 is left out") == 1

@@ -46,7 +46,7 @@ class Tokens(Task):
     def __init__(self, limit, fault):
         generator = torch.Generator().manual_seed(0)
         self.train_examples = list(torch.randint(0, VOCAB_SIZE, (32, BLOCK_SIZE), generator=generator))
-        self.validation_examples = self.train_examples[:1]
+        self.validation_examples = self.train_examples[:16]
         self.limit, self.fault, self.step, self.part = limit, fault, 0, 0
     def collate(self, examples):
         ids = torch.stack(examples)
@@ -54,7 +54,10 @@ class Tokens(Task):
     def count_targets(self, batch):
         return batch["labels"][:, 1:].numel()
     def loss(self, model, batch, num_items_in_batch):
-        if model.training:
+        if not model.training:
+            if [self.step, "evaluation"] == self.fault:
+                resource.setrlimit(resource.RLIMIT_AS, (address_space() + self.limit, UNLIMITED))
+        else:
             if [self.step, self.part] == self.fault:
                 resource.setrlimit(resource.RLIMIT_AS, (address_space() + self.limit, UNLIMITED))
             self.part += 1
@@ -62,7 +65,11 @@ class Tokens(Task):
 
 class Witness(Callback):
     def __init__(self, task):
-        self.task, self.losses, self.norms = task, [], []
+        self.task, self.losses, self.norms, self.evaluations = task, [], [], []
+    def on_evaluation(self, run, evaluation):
+        self.evaluations.append(evaluation.metrics["loss"])
+        if self.task.fault == [run.step, "evaluation"]:  # training shall be of the full size
+            resource.setrlimit(resource.RLIMIT_AS, (UNLIMITED, UNLIMITED))
     def on_step(self, run, report):
         self.task.step, self.task.part = report.step, 0
         self.losses.append(report.loss)
@@ -92,6 +99,7 @@ def run(name, limit=0, fault=None, rank=0, num_steps=3, **fields):
     torch.save(
         {
             "losses": witness.losses,
+            "evaluations": witness.evaluations,
             "norms": witness.norms,
             "weights": torch.cat([parameter.detach().flatten() for parameter in model.parameters()]),
             "halvings": done.memory.halvings,
@@ -153,6 +161,7 @@ def start(folder: Path, runs: dict[str, dict[str, Any]], *, num_processes: int =
 
 
 def assert_same_training(result: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert result["evaluations"] == pytest.approx(expected["evaluations"], rel=1e-6)
     assert result["losses"] == pytest.approx(expected["losses"], rel=1e-6)
     assert result["norms"] == pytest.approx(expected["norms"], rel=1e-5)
     assert_close(result["weights"], expected["weights"], rtol=1e-5, atol=1e-6)
@@ -174,6 +183,7 @@ def test_the_micro_batch_is_halved_and_the_training_stays_the_same_until_one_exa
             "halved once": {"limit": 150 * MEGABYTE, "fault": [0, 0]},
             "halved three times": {"limit": 44 * MEGABYTE, "fault": [0, 0]},
             "in the third part of the second step": {"limit": 38 * MEGABYTE, "fault": [1, 2], "micro_batch_size": 4},
+            "in the first evaluation": {"limit": 50 * MEGABYTE, "fault": [0, "evaluation"]},
             "too small for one": {"limit": 5 * MEGABYTE, "fault": [1, 0], "micro_batch_size": 2},
         },
     )
@@ -182,12 +192,16 @@ def test_the_micro_batch_is_halved_and_the_training_stays_the_same_until_one_exa
         "halved once": sentences(1, 16, 8),
         "halved three times": sentences(1, 16, 8, 4, 2),
         "in the third part of the second step": sentences(2, 4, 2),  # what the first two parts had added is discarded
+        "in the first evaluation": [
+            f"evaluation: out of memory with {before} examples at once; it goes on with {after} at once"
+            for before, after in ((16, 8), (8, 4))
+        ],
         "too small for one": sentences(2, 2, 1),
     }
     unlimited = outcome.result("unlimited")
     assert unlimited["halvings"] == 0
     for name, said in list(outcome.said.items())[1:-1]:
-        assert outcome.result(name)["halvings"] == len(said)
+        assert outcome.result(name)["halvings"] == (0 if "evaluation" in name else len(said))
         assert_same_training(outcome.result(name), unlimited)
 
     assert outcome.status == 2
@@ -261,12 +275,8 @@ def test_cut_parts_hold_each_row_once_and_in_order(rows) -> None:
         assert max(len(part["labels"]) for part in parts) == max(1, -(-rows // 2**halvings))
 
 
-def test_an_odd_micro_batch_is_halved_until_one_is_left(laboratory) -> None:
-    class Alone:
-        is_main_process = True
-
+def test_an_odd_micro_batch_is_halved_until_one_is_left() -> None:
     batching, batch = MicroBatching(), {"labels": torch.arange(5)}
-    for _ in range(3):  # 5, 3, 2, 1
-        batching.halve(0, [batch], Alone())
+    assert [batching.halve([batch]) for _ in range(3)] == [(5, 3), (3, 2), (2, 1)]
     with pytest.raises(UserError, match="single example"):
-        batching.halve(0, [batch], Alone())
+        batching.halve([batch])
