@@ -44,19 +44,11 @@ class Saved(NamedTuple):
     logits_of_a_stranger: Tensor
 
 
-def make_model(fields: dict[str, Any]) -> HfGptForCausalLM:
-    sizes: dict[str, Any] = {
-        "vocab_size": 97,
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "max_position_embeddings": 32,
-        "initializer_range": 0.2,
-    }
+def make_model(tiny_config: Callable[..., HfGptConfig], fields: dict[str, Any]) -> HfGptForCausalLM:
     options = {name: value for name, value in fields.items() if name not in ("dropout", "dtype")}
     dropouts = dict.fromkeys(("embedding_dropout", "attention_dropout", "residual_dropout"), fields["dropout"])
     torch.manual_seed(0)
-    return HfGptForCausalLM(HfGptConfig(**sizes, **options, **dropouts)).to(getattr(torch, fields["dtype"]))
+    return HfGptForCausalLM(tiny_config(**options, **dropouts)).to(getattr(torch, fields["dtype"]))
 
 
 def train_a_step(model: HfGptForCausalLM, input_ids: Tensor) -> None:
@@ -109,10 +101,13 @@ def input_ids() -> Tensor:
 
 @pytest.fixture(scope="module")
 def saved(
-    tmp_path_factory: pytest.TempPathFactory, input_ids: Tensor, run_without_hfgpt: Callable[..., None]
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_config: Callable[..., HfGptConfig],
+    input_ids: Tensor,
+    run_without_hfgpt: Callable[..., None],
 ) -> list[Saved]:
     folder = tmp_path_factory.mktemp("options")
-    models = [make_model(fields) for fields in COMBINATIONS]
+    models = [make_model(tiny_config, fields) for fields in COMBINATIONS]
     for number, model in enumerate(models):
         train_a_step(model, input_ids)
         model.save_pretrained(folder / str(number))

@@ -55,8 +55,9 @@ class RunState:
         """Write everything but the weights to `folder / "training_state"`."""
         folder = folder / FOLDER
         folder.mkdir(parents=True)
-        torch.save(self.optimizer, folder / "optimizer.pt")
-        torch.save(self.random_states, folder / "random_states.pt")
+        for name, content in (("optimizer.pt", self.optimizer), ("random_states.pt", self.random_states)):
+            with (folder / name).open("wb") as file:  # given a path, torch would lose the reason of a failure
+                torch.save(content, file)
         (folder / "run.json").write_text(self.progress + "\n", encoding="utf-8")
 
 

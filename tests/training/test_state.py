@@ -2,6 +2,8 @@
 
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -236,3 +238,36 @@ def test_the_shape_fingerprint_tells_names_shapes_and_types_and_not_values(labor
     assert prints[0] == prints[1]
     others = [laboratory.model("transformers' GPT-2"), laboratory.model().double(), torch.nn.Linear(2, 3)]
     assert len({prints[0], *map(shape_fingerprint, others)}) == 4
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+import torch
+from hfgpt.errors import UserError
+from hfgpt.training.checkpoints import CheckpointStore
+from hfgpt.training.state import RunState
+
+folder = Path(sys.argv[1])
+store = CheckpointStore(folder)
+small = RunState(1, {}, {"optimizer": {}}, [], "{}")
+store.write(1, small.write)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+large = RunState(2, {}, {"optimizer": {"moment": torch.zeros(100_000)}}, [], "{}")
+try:
+    store.write(2, large.write)
+except UserError as error:
+    print(error)
+assert store.newest() == folder / "checkpoint-1"
+assert [path.name for path in folder.iterdir()] == ["checkpoint-1"]
+"""
+
+
+def test_a_state_that_the_disk_does_not_hold_is_one_sentence_with_the_reason(tmp_path) -> None:
+    completed = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, tmp_path], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert completed.returncode == 0, completed.stderr
+    (sentence,) = completed.stdout.splitlines()
+    assert sentence.startswith("The checkpoint of step 2 cannot be written")
+    assert "too large" in sentence.lower()
