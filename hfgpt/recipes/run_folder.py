@@ -24,7 +24,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hfgpt.errors import UserError
-from hfgpt.training.checkpoints import LOCK, CheckpointStore, exclusive, verify
+from hfgpt.training.checkpoints import LOCK, MANIFEST, CheckpointStore, exclusive, verify
 from hfgpt.training.config import TrainingConfig
 
 __all__ = [
@@ -143,8 +143,11 @@ def open_run_folder(config: TrainingConfig, accelerator: Accelerator, resume_fro
 
 
 def _set_aside_later(store: CheckpointStore, folder: Path, resume_from: Path) -> None:
-    """A run that goes back to an older checkpoint leaves the way that led to the later ones, but does not lose them."""
-    step = int(resume_from.resolve().name.rpartition("-")[2])
+    """A run that goes back to an older checkpoint leaves those that its former way led to, which are kept aside.
+
+    Of two ways that were left, the later one's checkpoint of a step takes the place of the earlier one's.
+    """
+    step = json.loads((resume_from / MANIFEST).read_text(encoding="utf-8"))["step"]  # the folder may have been renamed
     later = [number for number in store.steps() if number > step]
     for number in later:
         aside = folder / f"superseded-checkpoint-{number}"

@@ -104,4 +104,5 @@ def test_hfgpt_convert_writes_gpt2_s_layout(folder: Path, tmp_path: Path) -> Non
 
 def test_the_benchmark_of_training_steps_shows_its_help() -> None:
     command = [sys.executable, REPOSITORY / "benchmarks" / "train_step.py", "--help"]
-    subprocess.run(command, capture_output=True, timeout=300, check=True)
+    printed = subprocess.run(command, capture_output=True, timeout=300, check=True, text=True).stdout
+    assert "--contenders" in printed

@@ -274,3 +274,17 @@ def test_another_stream_is_refused(recipe, stream: dict[str, Any]) -> None:
         file.write(json.dumps({"text": "one more"}) + "\n")
     for changed in ({}, {"stream_lanes": 2}, {"shuffle_buffer_size": 8}):
         assert "another data set" in recipe.refusal(**fields | changed)
+
+
+@pytest.mark.parametrize("name", ["checkpoint-2", "the-one-i-liked"])
+def test_going_back_to_an_older_checkpoint_keeps_the_later_ones_aside(recipe, run_there, name: str) -> None:
+    (run_there / "checkpoint-2").rename(run_there / name)
+    former = contents(run_there / "checkpoint-4")
+    printed = recipe.run(**FIELDS | {"resume": str(run_there / name), "max_steps": 6})
+    assert "set aside as superseded-checkpoint-N: 1 checkpoints later than step 2" in printed
+    assert contents(run_there / "superseded-checkpoint-4") == former
+    # The way is the same, so it leads through the same numbers again.
+    again = load_file(run_there / "checkpoint-4" / "model.safetensors")
+    for weight, value in load_file(run_there / "superseded-checkpoint-4" / "model.safetensors").items():
+        assert torch.equal(again[weight], value), weight
+    assert (run_there / "checkpoint-6").is_dir()
