@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["UserError", "exit_on_user_error"]
+__all__ = ["ToldElsewhereError", "UserError", "exit_on_user_error"]
 
 
 class UserError(ValueError):
@@ -15,11 +15,16 @@ class UserError(ValueError):
     """
 
 
+class ToldElsewhereError(UserError):
+    """The mistake that another process of the launch has found; it says so, and this one only ends."""
+
+
 @contextmanager
 def exit_on_user_error() -> Iterator[None]:
     """Around the main of a command: a `UserError` is printed as one sentence and ends the process with status 2."""
     try:
         yield
     except UserError as error:
-        print(f"hfgpt: error: {error}", file=sys.stderr)
+        if not isinstance(error, ToldElsewhereError):
+            print(f"hfgpt: error: {error}", file=sys.stderr)
         raise SystemExit(2) from error

@@ -23,6 +23,7 @@ from hfgpt.data import (
 from hfgpt.errors import UserError
 from hfgpt.evaluation.ngram import ngram_baseline
 from hfgpt.tokenization import TextEncoder, extend_tokenizer, load_tokenizer, train_tokenizer
+from hfgpt.training.processes import main_process_first
 
 from .pretrain_config import PretrainConfig
 
@@ -64,24 +65,32 @@ def prepare_corpus(config: PretrainConfig, accelerator: Accelerator) -> Corpus:
     new_tokens: list[str] = []
     if config.tokenizer_name != "train":
         tokenizer, new_tokens = _add_tokens(load_tokenizer(config.tokenizer_name), config)
-    with accelerator.main_process_first():
-        documents = load_text(
-            config.source,
-            split=config.source_split,
-            text_column=config.text_column,
-            streaming=config.streaming,
-            name=config.source_config,
-            revision=config.source_revision,
-        )
-        split = split_documents(
-            documents, validation_fraction=config.validation_fraction, seed=config.seed, by=config.split_by
-        )
-        if tokenizer is None:
-            learned = train_tokenizer(
-                split.train["text"], config.tokenizer_vocab_size, model_max_length=config.block_size
-            )
-            tokenizer, new_tokens = _add_tokens(learned, config)
-        return _cut_into_blocks(config, split, tokenizer, new_tokens, accelerator.is_main_process)
+
+    def prepare() -> Corpus:
+        split = _load_and_split(config)
+        ready = (tokenizer, new_tokens) if tokenizer is not None else _learn_tokenizer(split, config)
+        return _cut_into_blocks(config, split, *ready, accelerator.is_main_process)
+
+    return main_process_first(accelerator, prepare)
+
+
+def _load_and_split(config: PretrainConfig) -> TextSplit:
+    documents = load_text(
+        config.source,
+        split=config.source_split,
+        text_column=config.text_column,
+        streaming=config.streaming,
+        name=config.source_config,
+        revision=config.source_revision,
+    )
+    return split_documents(
+        documents, validation_fraction=config.validation_fraction, seed=config.seed, by=config.split_by
+    )
+
+
+def _learn_tokenizer(split: TextSplit, config: PretrainConfig) -> tuple[PreTrainedTokenizerFast, list[str]]:
+    learned = train_tokenizer(split.train["text"], config.tokenizer_vocab_size, model_max_length=config.block_size)
+    return _add_tokens(learned, config)
 
 
 def _add_tokens(

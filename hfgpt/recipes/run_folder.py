@@ -12,20 +12,21 @@ final/            weights, code, tokenizer, generation defaults and the configur
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hfgpt.errors import UserError
-from hfgpt.training.checkpoints import LOCK, MANIFEST, CheckpointStore, exclusive, verify
+from hfgpt.training.checkpoints import MANIFEST, CheckpointStore, verify
 from hfgpt.training.config import TrainingConfig
+from hfgpt.training.processes import on_main_process
+from hfgpt.training.run_lock import LOCK, exclusive
 
 __all__ = [
     "FINAL",
@@ -36,8 +37,6 @@ __all__ = [
     "save_model",
     "write_results",
 ]
-
-ResultT = TypeVar("ResultT")
 
 FINAL = "final"
 
@@ -82,24 +81,15 @@ def find_checkpoint(config: TrainingConfig, accelerator: Accelerator) -> Path | 
         checkpoint = Path(config.resume).expanduser()
         if not checkpoint.is_dir():
             raise UserError(f"resume: there is no folder {checkpoint}; give that of a checkpoint, auto or never.")
+        if not (checkpoint / MANIFEST).is_file():
+            raise UserError(
+                f"resume: {checkpoint} is no checkpoint that was written to its end, for it has no {MANIFEST}: give "
+                "the folder of a checkpoint, or begin a new run from a finished model's weights with --init_from."
+            )
         verify(checkpoint)
         return checkpoint
 
-    return None if config.resume == "never" else _on_main_process(accelerator, find)
-
-
-def _on_main_process(accelerator: Accelerator, function: Callable[[], ResultT]) -> ResultT:
-    """What the first process finds, on all of them; a user's mistake that it finds ends them all."""
-    found: list[Any] = [None, None]
-    if accelerator.is_main_process:
-        try:
-            found[0] = function()
-        except UserError as error:
-            found[1] = error
-    broadcast_object_list(found)
-    if found[1] is not None:
-        raise found[1]
-    return found[0]
+    return None if config.resume == "never" else on_main_process(accelerator, find)
 
 
 @contextmanager
@@ -134,7 +124,7 @@ def open_run_folder(config: TrainingConfig, accelerator: Accelerator, resume_fro
             _set_aside_later(store, folder, resume_from)
         write_config(config, folder / "config.yaml")
 
-    _on_main_process(accelerator, prepare)
+    on_main_process(accelerator, prepare)
     try:
         yield folder
     finally:

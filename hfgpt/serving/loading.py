@@ -70,7 +70,9 @@ def load_model(
     source = str(folder) if folder.is_dir() else str(name_or_path)
     try:
         with _quiet_transformers():
-            loaded: Any = model_class.from_pretrained(source, output_loading_info=True, **kwargs)
+            loaded: Any = model_class.from_pretrained(
+                source, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+            )
     except LOADING_ERRORS as error:
         raise UserError(f"{name_or_path} cannot be loaded as a model: {_one_line(error)}") from error
     model, info = loaded
@@ -163,6 +165,12 @@ def _refuse_other_weights(name_or_path: str | Path, info: dict[str, Any]) -> Non
 
     Only heads may differ: a language model's is dropped by a classifier, whose own is new, and that is said.
     """
+    for name, *shapes in sorted(info["mismatched_keys"]):
+        stored, asked = (tuple(shape) for shape in shapes)
+        raise UserError(
+            f"{name_or_path} holds {name} in the shape {stored}, and the configuration asks for {asked}: keep the "
+            "fields that give the shapes as they are in its config.json."
+        )
     if any(name.startswith("score.") for name in info["missing_keys"]):
         logging.get_logger(__name__).warning("%s has no classification head: a new one is random.", name_or_path)
     missing = sorted(name for name in info["missing_keys"] if not name.startswith("score."))

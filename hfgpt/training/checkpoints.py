@@ -1,17 +1,14 @@
-"""Checkpoints that are whole or are not there, the lock of a run's folder, and writing in the background.
+"""Checkpoints that are whole or are not there.
 
 It knows of files only, not of what they hold:
 
     output_dir/
-        .lock                          held by the process whose run this is
         checkpoint-300/                whole: what the run wrote, and manifest.json with each file's size and SHA-256
         .checkpoint-400.unfinished/    being written
         .checkpoint-300.replaced/      the older of two checkpoints of one step, for the moment between two renames
         .checkpoint-100.deleting/      no longer needed, and perhaps half deleted
 """
 
-import atexit
-import concurrent.futures
 import errno
 import hashlib
 import json
@@ -20,21 +17,13 @@ import math
 import os
 import re
 import shutil
-import socket
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from hfgpt.errors import UserError
 
-__all__ = ["LOCK", "MANIFEST", "BackgroundWriter", "CheckpointStore", "exclusive", "verify"]
+__all__ = ["MANIFEST", "CheckpointStore", "verify"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +32,8 @@ _FORMAT_VERSION = 1
 _WHOLE = re.compile(r"checkpoint-(0|[1-9][0-9]*)")
 _REPLACED = re.compile(r"\.checkpoint-(0|[1-9][0-9]*)\.replaced")
 _TEMPORARY = re.compile(r"\.checkpoint-(0|[1-9][0-9]*)\.(unfinished|replaced|deleting)")
-LOCK = ".lock"
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 class CheckpointStore:
@@ -337,122 +324,3 @@ def _no_space(error: BaseException, folder: Path) -> str | None:
     if isinstance(error, RuntimeError) and shutil.disk_usage(folder).free < 2**20:
         return os.strerror(errno.ENOSPC)
     return None
-
-
-class BackgroundWriter:
-    """One thread that does one job at a time, while the caller goes on.
-
-    What a job raises is raised once, in the caller's thread, by the next `submit`, `poll` or `wait`. Leaving the
-    context waits for the job; and so does the interpreter at its exit, where an exception that nobody has seen is
-    logged. The job must not touch what the caller changes meanwhile: give it copies.
-    """
-
-    def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="background-writer", initializer=_give_way)
-        self._job: Future[object] | None = None
-        atexit.register(self._report_at_exit)  # runs after the executor's thread was waited for
-
-    def submit(self, job: Callable[[], object]) -> None:
-        """Begin a job when the one before has ended; it is not begun if that one raised."""
-        self.wait()
-        self._job = self._executor.submit(job)
-
-    def poll(self) -> bool:
-        """Whether no job is running; never waits."""
-        if self._job is not None and not self._job.done():
-            return False
-        self.wait()
-        return True
-
-    def wait(self) -> None:
-        """Wait until no job is running."""
-        if self._job is None:
-            return
-        concurrent.futures.wait([self._job])  # apart from `result`: an interrupt here must not lose what it raises
-        job, self._job = self._job, None
-        job.result()
-
-    def __enter__(self) -> "BackgroundWriter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            self.wait()
-        except Exception:
-            if error is None:
-                raise
-            logger.exception("Writing in the background failed, too:")  # the caller's own error goes its way
-        finally:
-            self._executor.shutdown()
-            atexit.unregister(self._report_at_exit)
-
-    def _report_at_exit(self) -> None:
-        if self._job is not None and (error := self._job.exception()) is not None:
-            logger.error("Writing in the background failed while the program ended:", exc_info=error)
-
-
-def _give_way() -> None:
-    """Have this thread computed after the others: a step that uses every core waits for the slowest of them.
-
-    Threads have priorities of their own on Linux only.
-    """
-    if sys.platform == "linux":
-        try:
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + 10)
-        except OSError as error:  # a sandbox that forbids it
-            logger.warning("Checkpoints are written at full priority and slow training: %s.", error.strerror)
-
-
-@contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run's folder, which is created if it is not there.
-
-    The lock is the operating system's (flock), on the file `.lock` in the folder, which stays and means nothing by
-    itself. It ends with the process, however that ends, and even if others that it forked live on. Other machines are
-    kept out where the file system shares its locks, as NFS does. Where it has none, a warning says so.
-
-    Raises:
-        UserError: If another run holds it, in this process or another, or the folder cannot be written to.
-    """
-    lock = FileLock(
-        folder / LOCK,
-        thread_local=False,
-        fallback_to_soft=False,  # a file that stays after a kill would refuse the run that resumes
-        on_acquired=_sign,
-    )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise UserError(
-            f"Another run is at work in {folder}{_holder(folder / LOCK)}: wait until it has ended, or name another "
-            "output_dir."
-        ) from error
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise UserError(f"{folder} cannot be written to: {error.strerror}; name another output_dir.") from error
-        logger.warning(
-            "The file system of %s has no locks (%s): see to it that no second run writes there.",
-            folder,
-            error.strerror,
-        )
-    try:
-        yield
-    finally:
-        lock.release()  # does nothing if it is not held
-
-
-def _sign(descriptor: int) -> None:
-    """Write into the lock's file who holds it."""
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
-
-
-def _holder(lock: Path) -> str:
-    try:
-        words = lock.read_text(encoding="utf-8", errors="replace")
-    except OSError:  # only a help to the reader
-        return ""
-    return f" ({words})" if words else ""

@@ -57,7 +57,8 @@ class TrainingConfig:
     """Gradients are scaled down to this norm where theirs is greater; null: never."""
 
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
-    """Number format of the matrix products; auto: bf16 on an accelerator that has it, else no (fp32)."""
+    """Number format of the matrix products; auto: that of `accelerate launch --mixed_precision`, else bf16 on a GPU,
+    else no (fp32)."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     torch_compile: bool = False

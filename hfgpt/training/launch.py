@@ -1,13 +1,17 @@
 """That a launch does what it was asked for, and not less without a word."""
 
+import logging
 import os
 import socket
 
+import torch
 from torch.distributed import TCPStore
 
 from hfgpt.errors import UserError
 
-__all__ = ["check_num_processes", "meet_anew", "refuse_sharding"]
+__all__ = ["check_num_processes", "meet_anew", "number_format", "refuse_sharding"]
+
+logger = logging.getLogger(__name__)
 
 # Where launchers tell each process how many there are: torchrun and accelerate, Open MPI, MPICH and Intel MPI, MVAPICH.
 NUM_PROCESSES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -62,6 +66,22 @@ def meet_anew() -> None:
             store.set(key, str(free.getsockname()[1]))
     environment["MASTER_PORT"] = store.get(key).decode()  # waits until it is there
     environment[AGENT_STORE] = "False"  # the first process opens the store
+
+
+def number_format(asked: str) -> str:
+    """The format of the matrix products: what the configuration asks for, else the launcher, else what the device has.
+
+    Args:
+        asked: The field `mixed_precision`. `accelerate launch` says "no" also where nobody asked it for anything.
+    """
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if asked != "auto":
+        if launched not in ("no", asked):
+            logger.warning("The launch asks for mixed precision %s; the configuration's %s is taken.", launched, asked)
+        return asked
+    if launched != "no":
+        return launched
+    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False) else "no"
 
 
 def check_num_processes(num_processes: int) -> None:

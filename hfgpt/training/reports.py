@@ -1,6 +1,7 @@
 """The run's numbers: written to `metrics.jsonl`, drawn as `loss_curve.png`."""
 
 import json
+import math
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ class RunFile:
     def append(self, run: TrainingRun, line: dict[str, Any]) -> None:
         """Write one line, from the main process."""
         if run.is_main_process:
-            written = (json.dumps(line, ensure_ascii=False) + "\n").encode()
+            line = {name: _json_value(value) for name, value in line.items()}
+            written = (json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode()
             with (run.output_dir / self.name).open("ab") as file:
                 file.write(written)
             self._length += len(written)
@@ -40,6 +42,11 @@ class RunFile:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from `state`."""
         self._length = state["length"]
+
+
+def _json_value(value: Any) -> Any:
+    """A value as JSON has it, which knows no infinity: a perplexity that overflows, or a loss that was not finite."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class MetricsLog(Callback):

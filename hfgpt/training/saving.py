@@ -7,9 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
+from .background import BackgroundWriter
 from .batches import TrainingBatches
-from .checkpoints import BackgroundWriter, CheckpointStore
+from .checkpoints import CheckpointStore
 from .events import Callback, TrainingRun
+from .processes import on_main_process
 from .state import RunState, take_state
 
 __all__ = ["CheckpointSaver", "SaveModel"]
@@ -48,12 +50,28 @@ class CheckpointSaver:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.writer.__exit__(kind, error, traceback)  # waits; what went wrong is raised
+        try:
+            if error is None:
+                on_main_process(self.run.accelerator, self.writer.wait)  # what went wrong is raised, on all processes
+        finally:
+            self.writer.__exit__(kind, error, traceback)  # waits; what goes wrong besides is logged
         self._tell_written()
 
-    def save_if_due(self) -> None:
-        """Save if this step is one to be saved: every `save_steps`, or with every evaluation; and at the end."""
-        self.writer.poll()
+    def has_failed(self) -> bool:
+        """Whether this process could not write the last checkpoint; the engine tells the others so."""
+        return self.writer.has_failed()
+
+    def save_if_due(self, *, failed_somewhere: bool) -> None:
+        """Save if this step is one to be saved: every `save_steps`, or with every evaluation; and at the end.
+
+        Args:
+            failed_somewhere: Whether `has_failed` was true on any process; the same on all of them.
+
+        Raises:
+            UserError: On every process, if the disk was full for the last checkpoint.
+        """
+        if failed_somewhere:
+            on_main_process(self.run.accelerator, self.writer.wait)
         self._tell_written()
         run, every = self.run, self.run.config.save_steps
         evaluated = bool(run.evaluations) and run.evaluations[-1].step == run.step
@@ -63,14 +81,17 @@ class CheckpointSaver:
 
     def _save(self) -> None:
         state = take_state(self.run, self.callbacks, self.batches.stream_state())
-        if state is None:
-            return
         last = self.run.evaluations[-1]
         loss = last.metrics["loss"] if last.step == self.run.step else None
-        if self.run.config.save_in_background:
-            self.writer.submit(lambda: self._write(state, loss))
-        else:
-            self._write(state, loss)
+
+        def hand_over() -> None:
+            assert state is not None  # on the first process, which alone calls this
+            if self.run.config.save_in_background:
+                self.writer.submit(lambda: self._write(state, loss))
+            else:
+                self._write(state, loss)
+
+        on_main_process(self.run.accelerator, hand_over)
 
     def _write(self, state: RunState, loss: float | None) -> None:
         def fill(folder: Path) -> None:

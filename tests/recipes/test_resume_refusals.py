@@ -64,7 +64,7 @@ def damage(checkpoint: Path) -> None:
         ({"added_special_tokens": ["<|extra|>"]}, "tokenizer"),
         (
             {"model": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}},
-            "checkpoint-4 cannot be loaded",
+            "(16, 16), and the configuration asks for (16, 32): keep the fields",
         ),
         ({"model": {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}}, "checkpoint-4 lacks 16"),
         ({"model": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}}, "has 16 weights too many"),
@@ -95,7 +95,7 @@ def test_a_checkpoint_that_is_not_there_or_damaged_or_none_is_refused_and_nothin
     for resume, words in (
         (run_there / "checkpoint-3", "there is no folder"),
         (run_there / "checkpoint-4", "optimizer.pt has"),
-        (run_there / "final", "manifest.json cannot be read"),
+        (run_there / "final", "has no manifest.json: give the folder of a checkpoint"),
     ):
         sentence = recipe.refusal(**FIELDS | {"resume": str(resume)})
         assert words in sentence

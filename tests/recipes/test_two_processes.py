@@ -67,10 +67,40 @@ def test_two_processes_under_torchrun_train_as_one_does(recipe, launch, tmp_path
 
 def test_a_mistake_on_two_processes_ends_them_both_and_its_sentence_is_printed_once(recipe, fork, tmp_path) -> None:
     run = fork(tmp_path / "fork", recipe.arguments(source="/no/such.txt"), num_processes=2)
-    codes = run.wait()
-    assert codes[0] == 2
-    assert codes[1] != 0  # it waits for the first, which reads the text
+    assert run.wait() == [2, 2], run.printed
     assert run.printed.count("hfgpt: error: there is no file or folder /no/such.txt") == 1
+    assert "Traceback" not in run.printed
+
+
+# The first process may write no file as large as the weights, from its third checkpoint on: a limit of the kind that a
+# quota is. The other process has none, and writes nothing.
+LIMITED = """
+import resource
+from hfgpt.training.checkpoints import CheckpointStore
+
+write = CheckpointStore.write
+
+def write_with_less(self, step, fill, **details):
+    if step == 45 and os.environ["RANK"] == "0":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+    return write(self, step, fill, **details)
+
+CheckpointStore.write = write_with_less
+"""
+
+
+@pytest.mark.parametrize("fields", [{}, {"save_in_background": False}, {"max_steps": 45}], ids=str)
+def test_a_disk_that_is_full_for_the_process_that_writes_ends_both_with_one_sentence(
+    recipe, fork, tmp_path, fields
+) -> None:
+    """In the middle of the run, and when its last checkpoint is the one that does not fit."""
+    arguments = recipe.arguments(**long(recipe, dropout=True) | {"save_steps": 15} | fields)
+    run = fork(tmp_path / "fork", arguments, num_processes=2, prelude=LIMITED)
+    assert run.wait() == [2, 2], run.printed
+    assert run.printed.count("The checkpoint of step 45 cannot be written") == 1
+    assert "Traceback" not in run.printed
+    assert sorted(path.name for path in recipe.output_dir.glob("checkpoint-*")) == ["checkpoint-15", "checkpoint-30"]
+    assert not recipe.final.exists()
 
 
 @pytest.mark.parametrize(("sent", "rank"), [(signal.SIGTERM, 0), (signal.SIGINT, 1), (signal.SIGUSR1, 1)])

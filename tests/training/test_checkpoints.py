@@ -15,7 +15,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -27,7 +26,9 @@ import torch
 from safetensors.torch import save_file
 
 from hfgpt.errors import UserError
-from hfgpt.training.checkpoints import LOCK, MANIFEST, BackgroundWriter, CheckpointStore, exclusive, verify
+from hfgpt.training.background import BackgroundWriter
+from hfgpt.training.checkpoints import MANIFEST, CheckpointStore, verify
+from hfgpt.training.run_lock import LOCK, exclusive
 
 KILLS = 30  # of each of the two kinds of writers
 
@@ -640,157 +641,6 @@ def test_a_cleaned_folder_says_how_much_was_removed(tmp_path: Path, caplog) -> N
     assert len(caplog.records) == 1
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Writing in the background
-# ----------------------------------------------------------------------------------------------------------------------
-
-
-def fail() -> None:
-    raise UserError("the disk is full")
-
-
-def poll_to_the_end(writer: BackgroundWriter) -> None:
-    while not writer.poll():
-        time.sleep(0.001)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux only")
-def test_the_background_writer_gives_way_to_the_thread_that_trains() -> None:
-    seen: list[int] = []
-    with BackgroundWriter() as writer:
-        writer.submit(lambda: seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
-    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-    assert seen == [min(own + 10, 19)]
-
-
-def test_jobs_run_one_after_the_other_in_one_other_thread() -> None:
-    running, seen = threading.Lock(), []
-
-    def job() -> None:
-        assert running.acquire(blocking=False)
-        time.sleep(0.001)
-        seen.append(threading.current_thread())
-        running.release()
-
-    with BackgroundWriter() as writer:
-        for _ in range(20):
-            writer.submit(job)
-    assert len(seen) == 20
-    assert set(seen) != {threading.current_thread()}
-    assert len(set(seen)) == 1
-
-
-@pytest.mark.parametrize("ask", ["submit", "wait", "poll"])
-def test_a_failure_is_raised_once_where_the_writer_is_asked_next(ask: str) -> None:
-    with BackgroundWriter() as writer:
-        writer.submit(fail)
-        ran = threading.Event()
-        ask_in = {
-            "submit": lambda: writer.submit(ran.set),
-            "wait": writer.wait,
-            "poll": lambda: poll_to_the_end(writer),
-        }
-        with pytest.raises(UserError, match="the disk is full"):
-            ask_in[ask]()
-        assert not ran.is_set()
-        writer.wait()
-        writer.submit(ran.set)
-        writer.wait()
-        assert ran.is_set()
-        assert writer.poll()
-
-
-def test_polling_does_not_wait() -> None:
-    proceed = threading.Event()
-    with BackgroundWriter() as writer:
-        writer.submit(proceed.wait)
-        assert not writer.poll()
-        proceed.set()
-        writer.wait()
-        assert writer.poll()
-
-
-def test_leaving_the_context_raises_what_failed() -> None:
-    with pytest.raises(UserError, match="the disk is full"), BackgroundWriter() as writer:
-        writer.submit(fail)
-
-
-def test_leaving_the_context_by_an_error_passes_on_that_error_and_logs_the_other(caplog) -> None:
-    with pytest.raises(KeyError, match="the caller's"), BackgroundWriter() as writer:  # noqa: PT012
-        writer.submit(fail)
-        raise KeyError("the caller's")
-    (record,) = caplog.records
-    assert record.exc_info is not None
-    assert "the disk is full" in str(record.exc_info[1])
-
-
-def test_an_interrupt_while_waiting_loses_no_failure() -> None:
-    proceed = threading.Event()
-
-    def job() -> None:
-        proceed.wait()
-        fail()
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        with BackgroundWriter() as writer:
-            writer.submit(job)
-            signal.setitimer(signal.ITIMER_REAL, 0.05)
-            with pytest.raises(KeyboardInterrupt):
-                writer.wait()
-            proceed.set()
-            with pytest.raises(UserError, match="the disk is full"):
-                writer.wait()
-    finally:
-        signal.signal(signal.SIGALRM, before)
-
-
-AT_EXIT = """
-import sys, time
-from pathlib import Path
-from hfgpt.training.checkpoints import BackgroundWriter, CheckpointStore
-
-def fill(folder):
-    time.sleep(0.2)
-    (folder / "weights.bin").write_bytes(bytes(1000))
-    if sys.argv[2] == "fail":
-        raise OSError("it went wrong")
-
-writer = BackgroundWriter()
-writer.submit(lambda: CheckpointStore(Path(sys.argv[1])).write(1, fill))
-"""
-
-
-@pytest.mark.parametrize("outcome", ["succeed", "fail"])
-def test_the_interpreter_waits_for_the_last_job_and_tells_of_its_failure(tmp_path: Path, outcome: str) -> None:
-    completed = subprocess.run(
-        [sys.executable, "-c", AT_EXIT, tmp_path / "run", outcome],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    assert CheckpointStore(tmp_path / "run").steps() == ([1] if outcome == "succeed" else [])
-    assert ("OSError: it went wrong" in completed.stderr) == (outcome == "fail")
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# The lock
-# ----------------------------------------------------------------------------------------------------------------------
-
-
-def test_a_second_run_in_the_folder_is_refused_in_the_same_process(tmp_path: Path) -> None:
-    folder = tmp_path / "runs" / "mine"
-    with exclusive(folder), pytest.raises(UserError) as caught, exclusive(folder):
-        pass
-    assert f"Another run is at work in {folder} (process {os.getpid()} on " in str(caught.value)
-    with exclusive(folder), exclusive(tmp_path / "runs" / "other"):
-        pass
-
-
 def test_a_second_run_is_refused_in_another_process_until_the_first_is_killed(writers: Writers, tmp_path: Path) -> None:
     """A process that the killed one had forked lives on, as workers of a data loader may, and holds nothing."""
     holder = writers.start("hold_the_lock_and_fork", folder=str(tmp_path))
@@ -805,33 +655,6 @@ def test_a_second_run_is_refused_in_another_process_until_the_first_is_killed(wr
             pass
     finally:
         os.kill(sleeper, signal.SIGKILL)
-
-
-def test_the_lock_is_free_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), exclusive(tmp_path):
-        raise KeyError
-    with exclusive(tmp_path):
-        pass
-
-
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot be written to: Not a directory"), exclusive(tmp_path / "file" / "run"):
-        pass
-
-
-def test_a_file_system_without_locks_is_said_and_can_be_used(tmp_path: Path, monkeypatch, caplog) -> None:
-    """Linux gives every file system at least locks of its own machine, so this one's are taken away."""
-    import fcntl
-
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    with exclusive(tmp_path):
-        write(CheckpointStore(tmp_path), 1)
-    (record,) = caplog.records
-    assert f"The file system of {tmp_path} has no locks (Function not implemented)" in record.getMessage()
 
 
 if __name__ == "__main__":

@@ -43,6 +43,26 @@ def test_a_single_process_of_accelerate_launch_knows_whether_several_were_asked_
         check_num_processes(1)
 
 
+@pytest.mark.parametrize(
+    ("launched", "asked", "taken", "said"),
+    [
+        (None, "auto", "no", False),
+        ("no", "auto", "no", False),
+        ("bf16", "auto", "bf16", False),
+        ("bf16", "bf16", "bf16", False),
+        ("no", "bf16", "bf16", False),  # "no" is what the launcher says also where nobody asked it
+        ("bf16", "no", "no", True),
+    ],
+)
+def test_the_number_format_is_the_configuration_s_or_the_launcher_s(
+    monkeypatch, laboratory, caplog, launched, asked, taken, said
+) -> None:
+    if launched is not None:
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
+    assert start_accelerator(laboratory.config(mixed_precision=asked)).mixed_precision == taken
+    assert ("The launch asks for mixed precision bf16; the configuration's no is taken." in caplog.text) == said
+
+
 def test_an_address_that_the_user_has_exported_asks_for_nothing(monkeypatch, laboratory) -> None:
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     monkeypatch.setenv("MASTER_PORT", "29500")

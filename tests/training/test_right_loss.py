@@ -121,6 +121,9 @@ class OneOf:
     def no_sync(self, model: nn.Module) -> Any:
         return nullcontext()
 
+    def autocast(self) -> Any:
+        return nullcontext()
+
     def backward(self, loss: Tensor) -> None:
         loss.backward()
 
