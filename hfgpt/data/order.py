@@ -5,7 +5,7 @@ epoch sorts the samples by random 64-bit keys, read raw from NumPy's Philox gene
 stream of a bit generator is what NumPy promises to keep between versions (NEP 19), `Generator.permutation` is not.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hfgpt.errors import UserError
 
-__all__ = ["EpochOrder", "StepSampler", "random_permutation", "sample_indices"]
+__all__ = ["EpochOrder", "LengthGroupedOrder", "StepSampler", "random_permutation", "sample_indices"]
 
 
 class EpochOrder:
@@ -57,6 +57,39 @@ def random_permutation(length: int, *, key: tuple[int, int], stream: tuple[int, 
     return np.argsort(generator.random_raw(length), kind="stable").astype(np.int64, copy=False)
 
 
+class LengthGroupedOrder(EpochOrder):
+    """Orders in which each batch holds samples of similar length, so that little of it is padding.
+
+    The samples of an epoch are drawn as without lengths; so many of them as fill `WINDOW` batches are sorted by length
+    and cut into batches, and the batches of the whole epoch are shuffled. Which samples an epoch drops does not change.
+
+    Args:
+        lengths: Of each sample; ties keep the order in which the samples were drawn.
+        batch_size: Samples of a batch.
+    """
+
+    WINDOW = 50
+
+    def __init__(self, *, seed: int, lengths: Sequence[int], batch_size: int) -> None:
+        super().__init__(seed=seed, length=len(lengths))
+        self.lengths, self.batch_size = np.asarray(lengths), batch_size
+        self._last: tuple[int, NDArray[np.int64]] | None = None
+
+    def indices(self, epoch: int) -> NDArray[np.int64]:
+        if self._last is None or self._last[0] != epoch:
+            self._last = (epoch, self._grouped(epoch))
+        return self._last[1]
+
+    def _grouped(self, epoch: int) -> NDArray[np.int64]:
+        drawn, window = super().indices(epoch), self.WINDOW * self.batch_size
+        whole = len(drawn) // self.batch_size * self.batch_size
+        windows = np.split(drawn[:whole], range(window, whole, window))
+        by_length = [samples[np.argsort(self.lengths[samples], kind="stable")] for samples in windows]
+        batches = np.concatenate(by_length).reshape(-1, self.batch_size)
+        shuffled = batches[random_permutation(len(batches), key=(self.seed, epoch), stream=(1, 0))]
+        return np.concatenate([shuffled.ravel(), drawn[whole:]])
+
+
 def sample_indices(
     seed: int, epoch: int, length: int, start: int, stop: int, *, shuffle: bool = True
 ) -> NDArray[np.int64]:
@@ -78,6 +111,7 @@ class StepSampler(torch.utils.data.Sampler[list[int]]):
         rank: which part this process takes.
         num_ranks: number of processes.
         shuffle: False takes the samples in their natural order.
+        lengths: of each sample, if the batches are to hold samples of similar length (`LengthGroupedOrder`).
         epochs: stop after so many; None never stops.
         start_sample: samples that all ranks together have taken already; where a resumed run goes on.
 
@@ -94,6 +128,7 @@ class StepSampler(torch.utils.data.Sampler[list[int]]):
         rank: int = 0,
         num_ranks: int = 1,
         shuffle: bool = True,
+        lengths: Sequence[int] | None = None,
         epochs: int | None = None,
         start_sample: int = 0,
     ) -> None:
@@ -115,6 +150,8 @@ class StepSampler(torch.utils.data.Sampler[list[int]]):
                 "resume with the batch size that the run began with."
             )
         self.order = EpochOrder(seed=seed, length=length, shuffle=shuffle)
+        if lengths is not None:
+            self.order = LengthGroupedOrder(seed=seed, lengths=lengths, batch_size=global_batch_size)
         self.global_batch_size = global_batch_size
         self.rank = rank
         self.num_ranks = num_ranks

@@ -165,8 +165,9 @@ class LanguageModeling(Task):
         """Cross-entropy of the next token; a training step has no use for a cache."""
         return model(**batch, use_cache=False, num_items_in_batch=num_items_in_batch).loss
 
-    def metrics(self, loss: float, num_targets: int) -> dict[str, float]:
+    def metrics(self, means: dict[str, float], num_targets: int) -> dict[str, float]:
         """Loss in nats per token; perplexity, its exponential; and bits per byte, which no tokenizer can flatter."""
+        loss = means["loss"]
         return {
             "loss": loss,
             "perplexity": perplexity(loss),

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
@@ -111,6 +112,7 @@ class TrainingBatches:
                 seed=config.seed,
                 rank=rank,
                 num_ranks=num_processes,
+                lengths=task.lengths(task.train_examples),
             )
 
     def __iter__(self) -> Iterator[list[Batch]]:
@@ -147,11 +149,13 @@ class TrainingBatches:
 
 
 def evaluation_batches(task: Task, config: TrainingConfig, accelerator: Accelerator) -> DataLoader:
-    """This process's share of the validation examples, in order, in batches of the size that training uses."""
+    """This process's share of the validation examples, in order or by length, in batches of the size of training."""
     num_examples = len(task.validation_examples)  # type: ignore[arg-type]
     if config.max_eval_batches is not None:
         num_examples = min(num_examples, config.max_eval_batches * config.global_batch_size)
-    share = range(accelerator.process_index, num_examples, accelerator.num_processes)
+    lengths = task.lengths(task.validation_examples)
+    order = range(num_examples) if lengths is None else np.argsort(lengths[:num_examples], kind="stable").tolist()
+    share = order[accelerator.process_index :: accelerator.num_processes]
     return DataLoader(
         Subset(task.validation_examples, share),
         batch_size=micro_batch_size(config, accelerator.num_processes),

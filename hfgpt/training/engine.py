@@ -245,23 +245,24 @@ def evaluate(
     """
     was_training = model.training
     model.eval()
-    one = torch.ones((), device=accelerator.device)  # the divisor that leaves a loss summed
     precise = torch.float32 if accelerator.device.type == "mps" else torch.float64  # Apple's GPU has no doubles
-    total_loss = torch.zeros((), device=accelerator.device, dtype=precise)
+    totals = torch.zeros(len(task.measures), device=accelerator.device, dtype=precise)
     num_targets = torch.zeros((), device=accelerator.device, dtype=torch.long)
     batching = MicroBatching(halvings)
 
     def judge(batch: Batch) -> Tensor:
         with accelerator.autocast():
-            return task.loss(model, send_to_device(batch, accelerator.device), one)
+            sums = task.evaluation_sums(model, send_to_device(batch, accelerator.device))
+        return torch.stack([sums[name].to(precise) for name in task.measures])
 
     for batch in evaluation_batches(task, config, accelerator):
         num_targets += task.count_targets(batch)
-        total_loss += sum_of_parts(batch, batching, judge)
-    total_loss = accelerator.reduce(total_loss, reduction="sum")
+        totals += sum_of_parts(batch, batching, judge)
+    totals = accelerator.reduce(totals, reduction="sum")
     num_targets = accelerator.reduce(num_targets, reduction="sum")
     model.train(was_training)
-    return task.metrics((total_loss / num_targets).item(), int(num_targets))
+    means = dict(zip(task.measures, (totals / num_targets).tolist(), strict=True))
+    return task.metrics(means, int(num_targets))
 
 
 def _evaluate_if_due(run: TrainingRun, task: Task, callbacks: Sequence[Callback]) -> None:

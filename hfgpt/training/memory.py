@@ -137,7 +137,7 @@ def accumulate(
 
 
 def sum_of_parts(batch: Batch, batching: MicroBatching, compute: Callable[[Batch], Tensor]) -> Tensor:
-    """What `compute` gives for a batch, summed over the parts that memory holds; for passes without gradients.
+    """The tensor that `compute` gives for a batch, summed over the parts that memory holds; without gradients.
 
     No process waits for another in them, so each may go on in parts of its own, and says so itself.
 
@@ -146,7 +146,7 @@ def sum_of_parts(batch: Batch, batching: MicroBatching, compute: Callable[[Batch
     """
     while True:
         try:
-            return torch.stack([compute(part) for part in batching.cut([batch])]).sum()
+            return torch.stack([compute(part) for part in batching.cut([batch])]).sum(dim=0)
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise

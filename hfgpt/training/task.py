@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -25,6 +26,13 @@ class Task(ABC):
     unit: str = "tokens"
     """What a target is, in the plural."""
 
+    measures: tuple[str, ...] = ("loss",)
+    """What an evaluation adds up over the targets, by the names of `evaluation_sums`."""
+
+    def lengths(self, examples: Dataset) -> Sequence[int] | None:
+        """Length of each example, so that a batch is made of examples of similar length; None: order is all chance."""
+        return None
+
     @abstractmethod
     def collate(self, examples: Sequence[dict[str, Any]]) -> Batch:
         """Examples as one batch of tensors, the keyword arguments of the model."""
@@ -37,10 +45,15 @@ class Task(ABC):
         """Summed loss of the batch over `num_items_in_batch`, the number of targets in the whole global batch."""
         return model(**batch, num_items_in_batch=num_items_in_batch).loss
 
+    def evaluation_sums(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Of each of the `measures`, the sum over the targets of the batch."""
+        one = torch.ones((), device=next(iter(batch.values())).device)  # the divisor that leaves a loss summed
+        return {"loss": self.loss(model, batch, one)}
+
     def fingerprint(self) -> dict[str, str]:
         """What a resumed run must find unchanged, by name: such as `{"data set": HASH, "tokenizer": HASH}`."""
         return {}
 
-    def metrics(self, loss: float, num_targets: int) -> dict[str, float]:
-        """What one evaluation reports, from the mean loss over `num_targets` targets."""
-        return {"loss": loss}
+    def metrics(self, means: dict[str, float], num_targets: int) -> dict[str, float]:
+        """What one evaluation reports, always with `loss`, from the mean of each measure over `num_targets` targets."""
+        return means

@@ -77,8 +77,8 @@ class NextToken(Task):
     def count_targets(self, batch: Batch) -> int:
         return int((batch["labels"][:, 1:] != IGNORED).sum())
 
-    def metrics(self, loss: float, num_targets: int) -> dict[str, float]:
-        return {"loss": loss, "targets": num_targets}
+    def metrics(self, means: dict[str, float], num_targets: int) -> dict[str, float]:
+        return means | {"targets": num_targets}
 
 
 def tiny_gpt2(dropout: float = 0.0) -> GPT2LMHeadModel:
