@@ -1,0 +1,235 @@
+"""From labelled texts to tokens and classes: the data side of classification, in the order in which it happens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+import xxhash
+from accelerate import Accelerator
+from tokenizers import processors
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerFast
+
+from hfgpt.data.labelled import load_labelled
+from hfgpt.data.labelled_split import LabelledSplits, split_labelled
+from hfgpt.errors import UserError
+from hfgpt.tokenization import load_tokenizer
+from hfgpt.training.processes import main_process_first
+
+from .classification_config import ClassificationConfig
+
+__all__ = ["EncodedTexts", "LabelledCorpus", "collate_texts", "prepare_labelled_corpus"]
+
+PARTS = ("train", "validation", "test")
+
+
+class EncodedTexts(Dataset[dict[str, Any]]):
+    """Texts as tokens, with their classes; item i is `{"index": i, "input_ids": (length,), "label": int}`.
+
+    Args:
+        rows: Columns `text`, `text_pair` if there are pairs, and `label`.
+        max_length: Longer texts are truncated; None: whole.
+        truncation_side: Where they are cut.
+    """
+
+    def __init__(
+        self,
+        rows: datasets.Dataset,
+        tokenizer: PreTrainedTokenizerFast,
+        max_length: int | None,
+        truncation_side: str,
+    ) -> None:
+        self.rows = rows
+        self.labels = np.asarray(rows["label"], dtype=np.int64)
+        encoded = encode(tokenizer, rows, max_length=max_length, truncation_side=truncation_side)
+        self.num_truncated = encoded.num_truncated
+        self.num_empty = encoded.num_empty
+        self.lengths = np.asarray([len(ids) for ids in encoded.input_ids], dtype=np.int64)
+        self._ends = np.cumsum(self.lengths)
+        self._tokens = np.concatenate([np.asarray(ids, dtype=np.int32) for ids in encoded.input_ids])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        end = int(self._ends[index])
+        ids = self._tokens[end - int(self.lengths[index]) : end]
+        return {"index": index, "input_ids": torch.from_numpy(ids.astype(np.int64)), "label": int(self.labels[index])}
+
+    def texts(self) -> list[str]:
+        """The texts as they were; those of a pair one after the other."""
+        if "text_pair" not in self.rows.column_names:
+            return list(self.rows["text"])
+        return [f"{text}\n{pair}" for text, pair in zip(self.rows["text"], self.rows["text_pair"], strict=True)]
+
+    def fingerprint(self) -> str:
+        """A hash of tokens and classes, in order."""
+        digest = xxhash.xxh3_64(self._tokens)  # type: ignore[arg-type]  # an array is a buffer
+        digest.update(self.lengths)  # type: ignore[arg-type]
+        digest.update(self.labels)  # type: ignore[arg-type]
+        return digest.hexdigest()
+
+
+@dataclass
+class Encoded:
+    """Token ids of some texts."""
+
+    input_ids: list[list[int]]
+    num_truncated: int
+    num_empty: int
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerFast,
+    rows: datasets.Dataset | dict[str, Sequence[str]],
+    *,
+    max_length: int | None,
+    truncation_side: str,
+) -> Encoded:
+    """Tokens of the texts, as `pipeline` makes them with the saved tokenizer; of an empty one, the end-of-text token.
+
+    Args:
+        rows: Columns `text`, and `text_pair` if there are pairs.
+    """
+    columns = rows.column_names if isinstance(rows, datasets.Dataset) else rows
+    texts = [list(rows[name]) for name in ("text", "text_pair") if name in columns]
+    input_ids: list[list[int]] = tokenizer(*texts)["input_ids"] if len(texts[0]) else []
+    empty = sum(not ids for ids in input_ids)
+    input_ids = [ids or [tokenizer.eos_token_id] for ids in input_ids]
+    limit = max_length or max(map(len, input_ids), default=0)
+    truncated = sum(len(ids) > limit for ids in input_ids)
+    cut = slice(limit) if truncation_side == "right" else slice(-limit, None)
+    return Encoded([ids[cut] for ids in input_ids], truncated, empty)
+
+
+def collate_texts(
+    examples: Sequence[dict[str, Any]], pad_token_id: int, pad_to_length: int | None = None
+) -> dict[str, Tensor]:
+    """A batch `input_ids`, `attention_mask` and `labels`, padded on the right to the longest of its texts.
+
+    Args:
+        pad_to_length: Pad to so many tokens instead.
+    """
+    length = pad_to_length or max(len(example["input_ids"]) for example in examples)
+    input_ids = torch.full((len(examples), length), pad_token_id)
+    attention_mask = torch.zeros(len(examples), length, dtype=torch.long)
+    for row, example in enumerate(examples):
+        input_ids[row, : len(example["input_ids"])] = example["input_ids"]
+        attention_mask[row, : len(example["input_ids"])] = 1
+    labels = torch.tensor([example["label"] for example in examples])
+    return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+
+
+@dataclass
+class LabelledCorpus:
+    """Labelled texts made ready: what a classifier is trained, validated and tested on."""
+
+    tokenizer: PreTrainedTokenizerFast
+    names: list[str]
+    """Of the classes, by their number."""
+    train: EncodedTexts
+    validation: EncodedTexts
+    test: EncodedTexts
+    class_weights: Tensor | None
+    """Of each class in the loss; None: all weigh the same."""
+    fingerprint: dict[str, str]
+    """Hashes of the training data and the tokenizer."""
+    description: list[str]
+    """What was read, left out, split and cut, a line each."""
+
+
+def prepare_labelled_corpus(config: ClassificationConfig, accelerator: Accelerator, context: int) -> LabelledCorpus:
+    """Load, split and tokenise the texts.
+
+    Args:
+        context: Tokens that the model sees at once.
+
+    Raises:
+        UserError: If the source, its columns, the classes, the tokenizer or the sizes are not as the configuration says.
+    """
+    max_length = config.max_length or config.pad_to_length or context
+    if max(max_length, config.pad_to_length or 0) > context:
+        name = "pad_to_length" if config.pad_to_length else "max_length"
+        raise UserError(f"{name} ({getattr(config, name)}) is greater than the model's context ({context}): lower it.")
+    tokenizer = load_tokenizer(config.tokenizer or config.init_from)
+    if tokenizer.eos_token_id is None or tokenizer.pad_token_id is None:
+        raise UserError(f"The tokenizer of {config.tokenizer or config.init_from} has no end or no padding token.")
+    splits = main_process_first(accelerator, lambda: _load_and_split(config))
+    if config.text_pair_column:
+        separate_pairs(tokenizer)
+    tokenizer.model_max_length = max_length
+    tokenizer.truncation_side = config.truncation_side
+    tokenizer.padding_side = "right"
+    parts = {
+        part: EncodedTexts(getattr(splits, part), tokenizer, max_length, config.truncation_side) for part in PARTS
+    }
+    weights = None if splits.class_weights is None else torch.tensor(splits.class_weights, dtype=torch.float32)
+    return LabelledCorpus(
+        tokenizer=tokenizer,
+        names=list(splits.train.features["label"].names),
+        **parts,
+        class_weights=weights,
+        fingerprint={
+            "data set": parts["train"].fingerprint(),
+            "tokenizer": xxhash.xxh3_64_hexdigest(tokenizer.backend_tokenizer.to_str().encode()),
+        },
+        description=[
+            f"source: {config.source}",
+            *splits.description,
+            *(_describe(name, part, max_length, config.truncation_side) for name, part in parts.items()),
+        ],
+    )
+
+
+def separate_pairs(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Have the tokenizer put the end-of-text token between the two texts of a pair; it is saved so, for `pipeline`."""
+    template = processors.TemplateProcessing(
+        single="$A",
+        pair=f"$A {tokenizer.eos_token} $B",
+        special_tokens=[(tokenizer.eos_token, tokenizer.eos_token_id)],
+    )
+    tokenizer.backend_tokenizer.post_processor = processors.Sequence(
+        [processors.ByteLevel(trim_offsets=False), template]
+    )
+
+
+def _load_and_split(config: ClassificationConfig) -> LabelledSplits:
+    def load(source: str, split: str, names: list[str] | None = None) -> datasets.Dataset:
+        return load_labelled(
+            source,
+            split=split,
+            text_column=config.text_column,
+            text_pair_column=config.text_pair_column,
+            label_column=config.label_column,
+            header=config.header,
+            name=config.source_config,
+            revision=config.source_revision,
+        )
+
+    given = {}
+    for part in ("validation", "test"):
+        split, source = getattr(config, f"{part}_split"), getattr(config, f"{part}_source")
+        if split or source:
+            given[part] = load(source or config.source, split or "train")
+    return split_labelled(
+        load(config.source, config.source_split),
+        validation_fraction=config.validation_fraction,
+        test_fraction=config.test_fraction,
+        seed=config.seed,
+        balance=config.balance,
+        empty_texts=config.empty_texts,
+        **given,
+    )
+
+
+def _describe(name: str, texts: EncodedTexts, max_length: int, truncation_side: str) -> str:
+    notes = ""
+    if texts.num_truncated:
+        notes += f", {texts.num_truncated:,} of them truncated on the {truncation_side} to {max_length} tokens"
+    if texts.num_empty:
+        notes += f", {texts.num_empty:,} of them empty"
+    return f"{name}: {len(texts):,} texts of {texts.lengths.mean():.1f} tokens on average{notes}"
