@@ -9,8 +9,7 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +81,7 @@ def train(
         UserError: If the configuration does not fit the number of processes or the data, if the checkpoint is of
             another run, if the loss stays infinite, or if memory does not hold one example.
     """
-    run, trained, batches = _prepare(task, model, config, accelerator, callbacks, resume_from)
+    run, compute_loss, batches = _prepare(task, model, config, accelerator, callbacks, resume_from)
     with StopWatch(config) as watch, CheckpointSaver(run, callbacks, save_model, batches) as saver:
         tell(callbacks, "on_train_begin", run)
         _evaluate_if_due(run, task, callbacks)
@@ -94,14 +93,14 @@ def train(
             for group in run.optimizer.param_groups:
                 group["lr"] = learning_rate
             num_targets = accelerator.reduce(_count_targets(task, micro_batches, accelerator.device), reduction="sum")
-            share = _accumulate_gradients(run, task, trained, micro_batches, num_targets)
-            norm = accelerator.clip_grad_norm_(trained.parameters(), config.max_grad_norm or float("inf"))
+            share = _accumulate_gradients(run, compute_loss, micro_batches, num_targets)
+            norm = accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm or float("inf"))
             loss, grad_norm, not_saved, *flags = _agree(accelerator, share, norm, saver.has_failed(), *watch.flags())
             good = run.health.is_good(run.step + 1, loss, grad_norm)
             if good or (accelerator.scaler is not None and math.isfinite(loss)):  # fp16's scaler skips on its own
                 run.optimizer.step()
             elif run.health.num_skipped_in_a_row >= config.max_bad_steps:
-                _give_up(run, task, trained, micro_batches, batches, num_targets, save_model)
+                _give_up(run, task, micro_batches, batches, save_model)
             run.optimizer.zero_grad(set_to_none=True)
 
             run.step += 1
@@ -132,7 +131,7 @@ def _prepare(
     callbacks: Sequence[Callback],
     resume_from: Path | None,
 ) -> tuple[TrainingRun, nn.Module, TrainingBatches]:
-    """The run at its first step or where its checkpoint was taken; the wrapped model; the batches still to come."""
+    """The run at its first step or where its checkpoint was taken; the wrapped loss; the batches still to come."""
     num_steps = num_training_steps(task.train_examples, config)
     if config.warmup_steps >= num_steps and accelerator.is_main_process:
         logger.warning(
@@ -142,26 +141,29 @@ def _prepare(
         model.gradient_checkpointing_enable()  # type: ignore[operator]
     model.to(accelerator.device)
     optimizer = build_optimizer(model, config)
-    compiled = torch.compile(model) if config.torch_compile else model
-    with _plain_outputs(accelerator):
-        trained, optimizer = accelerator.prepare(compiled, optimizer)
+    compute_loss: nn.Module = LossModule(task, model)
+    if config.torch_compile:
+        compute_loss = torch.compile(compute_loss)  # type: ignore[assignment]
+    compute_loss, optimizer = accelerator.prepare(compute_loss, optimizer)
     fingerprint = run_fingerprint(task, model)
     run = TrainingRun(config, model, optimizer, accelerator, num_steps, Meter(task.unit), fingerprint)
     stream_state = None if resume_from is None else restore(run, resume_from, callbacks)
-    return run, trained, TrainingBatches(task, config, num_steps, accelerator, run.step, stream_state)
+    return run, compute_loss, TrainingBatches(task, config, num_steps, accelerator, run.step, stream_state)
 
 
-@contextmanager
-def _plain_outputs(accelerator: Accelerator) -> Iterator[None]:
-    """Have accelerate leave the model's `forward` alone, which the engine calls under `accelerator.autocast()` itself.
+class LossModule(nn.Module):
+    """The task's loss as a module, which is what is compiled and distributed.
 
-    It would copy all outputs to fp32, the logits among them, which nobody reads: 6% of a step in bf16 on a CPU.
+    It gives back a number. Of the model itself, logits would come back, too, which nobody reads: a compiled graph would
+    write them to memory, and accelerate would copy them to fp32, for 6 to 11% of a step on a CPU.
     """
-    native_amp, accelerator.native_amp = accelerator.native_amp, False
-    try:
-        yield
-    finally:
-        accelerator.native_amp = native_amp
+
+    def __init__(self, task: Task, model: nn.Module) -> None:
+        super().__init__()
+        self.task, self.model = task, model
+
+    def forward(self, batch: Batch, num_items_in_batch: Tensor) -> Tensor:
+        return self.task.loss(self.model, batch, num_items_in_batch)
 
 
 def tell(callbacks: Sequence[Callback], event: str, *details: Any) -> None:
@@ -176,19 +178,18 @@ def _count_targets(task: Task, micro_batches: Sequence[Batch], device: torch.dev
 
 
 def _accumulate_gradients(
-    run: TrainingRun, task: Task, trained: nn.Module, micro_batches: Sequence[Batch], num_targets: Tensor
+    run: TrainingRun, compute_loss: nn.Module, micro_batches: Sequence[Batch], num_targets: Tensor
 ) -> Tensor:
     """Add up the gradients of the global batch's mean loss, which is the mean of what the processes return."""
     # Distribution averages gradients over the processes where the sum is wanted: so each divides by its share of N.
     num_items_in_batch = num_targets / run.accelerator.num_processes
 
     def backward(batch: Batch) -> Tensor:
-        with run.accelerator.autocast():
-            loss = task.loss(trained, send_to_device(batch, run.accelerator.device), num_items_in_batch)
+        loss = compute_loss(send_to_device(batch, run.accelerator.device), num_items_in_batch)
         run.accelerator.backward(loss)
         return loss.detach()
 
-    return accumulate(run.step, run.memory, micro_batches, trained, run.accelerator, backward)
+    return accumulate(run.step, run.memory, micro_batches, compute_loss, run.accelerator, backward)
 
 
 def _agree(accelerator: Accelerator, *seen: Tensor | float) -> list[float]:
@@ -203,10 +204,8 @@ def _agree(accelerator: Accelerator, *seen: Tensor | float) -> list[float]:
 def _give_up(
     run: TrainingRun,
     task: Task,
-    trained: nn.Module,
     micro_batches: Sequence[Batch],
     batches: TrainingBatches,
-    num_targets: Tensor,
     save_model: SaveModel | None,
 ) -> None:
     """Find where the bad numbers come from, write the step down, and end the run; all processes say the same."""

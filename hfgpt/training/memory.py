@@ -91,7 +91,7 @@ def accumulate(
 
     Args:
         step: Steps taken so far.
-        model: The wrapped model, whose gradients are exchanged between the processes.
+        model: The wrapped module, whose gradients are exchanged between the processes.
         backward: Computes the loss of a micro-batch and adds its gradients; the loss comes back detached.
 
     Returns:

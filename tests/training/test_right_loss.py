@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from hfgpt import HfGptConfig, HfGptForCausalLM
 from hfgpt.training.config import TrainingConfig
-from hfgpt.training.engine import _accumulate_gradients, _count_targets, start_accelerator, train
+from hfgpt.training.engine import LossModule, _accumulate_gradients, _count_targets, start_accelerator, train
 from hfgpt.training.events import Callback, TrainingRun
 from hfgpt.training.meter import Meter
 from hfgpt.training.task import Batch, Task
@@ -121,9 +121,6 @@ class OneOf:
     def no_sync(self, model: nn.Module) -> Any:
         return nullcontext()
 
-    def autocast(self) -> Any:
-        return nullcontext()
-
     def backward(self, loss: Tensor) -> None:
         loss.backward()
 
@@ -144,7 +141,7 @@ def by_engine(rows: Sequence[Row], layout: str, micro_batch_size: int, num_proce
     losses, gradients = [], []
     for own in batches:
         run = TrainingRun(None, model, None, accelerator, 1, Meter(task.unit))  # type: ignore[arg-type]
-        losses.append(_accumulate_gradients(run, task, model, own, num_targets).item())
+        losses.append(_accumulate_gradients(run, LossModule(task, model), own, num_targets).item())
         gradients.append(gradients_of(model))
         model.zero_grad()
     return sum(losses) / num_processes, {
