@@ -1,0 +1,1 @@
+"""How often each class was taken for each."""

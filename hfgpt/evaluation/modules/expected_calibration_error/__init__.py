@@ -1,0 +1,1 @@
+"""How far confidence lies from accuracy."""

@@ -1,0 +1,1 @@
+"""The harmonic mean of precision and recall."""

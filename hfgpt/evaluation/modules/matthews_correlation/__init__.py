@@ -1,0 +1,1 @@
+"""The correlation of predictions and references."""

@@ -1,0 +1,1 @@
+"""The share of a class's examples that are found."""

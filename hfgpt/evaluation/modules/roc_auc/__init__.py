@@ -1,0 +1,1 @@
+"""The area under the receiver operating characteristic."""
