@@ -74,6 +74,9 @@ class HfGptConfig(PreTrainedConfig):
         attention_dropout: Dropout probability of the attention weights.
         residual_dropout: Dropout probability of each sub-layer's output, before it joins the residual stream.
         use_cache: Whether a forward pass without further word returns a key/value cache.
+        classifier_pooling: What `HfGptForSequenceClassification` judges a text by: the vector of its `"last_token"` (the
+            book), of its `"first_token"`, which in a causal model has seen nothing of the text but itself, or the
+            `"mean"` of all. Padding never counts.
         bos_token_id, eos_token_id, pad_token_id: Ids of the special tokens, as the tokenizer has them, or None.
 
     Raises:
@@ -119,6 +122,7 @@ class HfGptConfig(PreTrainedConfig):
     attention_dropout: float | int = 0.1
     residual_dropout: float | int = 0.1
     use_cache: bool = True
+    classifier_pooling: Literal["last_token", "first_token", "mean"] = "last_token"
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
     pad_token_id: int | None = None

@@ -100,6 +100,7 @@ _GPT2_COMPUTES = {
     "norm_type": "layer_norm",
     "sliding_window": None,
     "is_causal": True,
+    "classifier_pooling": "last_token",
 }
 
 

@@ -4,7 +4,7 @@
 Ground floor of the house: causal mask and attention (*Build a Large Language Model (From Scratch)*, chapter 3); the
 feed-forward network, the block, the stack and the initialisation (chapter 4); the loss (section 5.1) and the
 classification head (chapter 6). transformers supplies what surrounds a model: loading, saving, masks for padding and
-caches, `generate`. This file travels to the Hub beside every checkpoint, so it imports nothing of hfgpt but its two
+caches, `generate`. This file travels to the Hub beside every checkpoint, so it imports nothing of hfgpt but its
 siblings.
 
 Shapes are written `(batch, tokens, hidden)`, with `head_dim = hidden / heads`.
@@ -40,6 +40,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_hfgpt import HfGptConfig
 from .conversion_hfgpt import GPT2_MASK_BUFFERS, REGISTRY_LOCK, reading_gpt2_layout
+from .pooling_hfgpt import pool
 
 __all__ = [
     "HfGptForCausalLM",
@@ -696,7 +697,11 @@ def classification_loss(
 
 
 class HfGptForSequenceClassification(HfGptPreTrainedModel):
-    """The GPT with a linear head on the last real token (section 6.5), the only one that has seen the whole text."""
+    """The GPT with a linear head on one vector a text (section 6.5).
+
+    `config.classifier_pooling` says which. In a causal model the last real token is the only one that has seen the
+    whole text.
+    """
 
     def __init__(self, config: HfGptConfig) -> None:
         super().__init__(config)
@@ -719,9 +724,10 @@ class HfGptForSequenceClassification(HfGptPreTrainedModel):
     ) -> SequenceClassifierOutputWithPast:
         """Compute class logits `(batch, num_labels)`, and the mean loss if there are labels.
 
-        The token that is judged is the last one whose `attention_mask` is 1, whichever side is padded; without a
-        mask it is the last one. What labels may be stands at `classification_loss`; which problem it is,
-        `config.problem_type` says. The other arguments and the errors are those of `HfGptModel.forward`.
+        What is judged, the last token, the first, or the mean (`config.classifier_pooling`), is taken of the tokens
+        whose `attention_mask` is 1, whichever side is padded; without a mask, of all. What labels may be stands at
+        `classification_loss`; which problem it is, `config.problem_type` says. The other arguments and the errors are
+        those of `HfGptModel.forward`, and of `pool`.
         """
         outputs = self.model(
             input_ids=input_ids,
@@ -732,9 +738,8 @@ class HfGptForSequenceClassification(HfGptPreTrainedModel):
             use_cache=use_cache,
             **kwargs,
         )
-        hidden_states = outputs.last_hidden_state
-        last_token = self._last_token(hidden_states, attention_mask)
-        logits = self.score(hidden_states[torch.arange(hidden_states.shape[0]), last_token])  # (batch, num_labels)
+        pooling = self.config.classifier_pooling
+        logits = self.score(pool(outputs.last_hidden_state, attention_mask, pooling, past_key_values))
         loss = None
         if labels is not None:
             loss = classification_loss(logits, labels, self.config.problem_type, kwargs.get("num_items_in_batch"))
@@ -745,12 +750,3 @@ class HfGptForSequenceClassification(HfGptPreTrainedModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
-
-    @staticmethod
-    def _last_token(hidden_states: Tensor, attention_mask: Tensor | None) -> Tensor | int:
-        """Index of each sequence's last real token, `(batch,)`."""
-        if attention_mask is None or attention_mask.ndim != 2:
-            return -1
-        mask = attention_mask[:, -hidden_states.shape[1] :]
-        index = torch.arange(mask.shape[1], device=mask.device)
-        return (index * mask.bool()).argmax(dim=-1)

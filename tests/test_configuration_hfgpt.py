@@ -80,13 +80,14 @@ def test_options_are_off_unless_they_are_asked_for() -> None:
     assert config.num_key_value_heads == 6
     assert (config.sliding_window, config.is_causal) == (None, True)
     assert (config.norm_type, config.use_bias) == ("layer_norm", True)
+    assert config.classifier_pooling == "last_token"
 
 
 def test_a_file_written_before_there_were_options_opens(tiny_config: MakeConfig, tmp_path: Path) -> None:
     tiny_config().save_pretrained(tmp_path)
     path = tmp_path / "config.json"
     fields = json.loads(path.read_text())
-    for name in ("num_key_value_heads", "sliding_window", "is_causal", "norm_type", "use_bias"):
+    for name in ("num_key_value_heads", "sliding_window", "is_causal", "norm_type", "use_bias", "classifier_pooling"):
         fields.pop(name, None)
     path.write_text(json.dumps(fields))
     assert HfGptConfig.from_pretrained(tmp_path).to_dict() | {"_name_or_path": ""} == tiny_config().to_dict()
@@ -101,6 +102,7 @@ def test_every_field_survives_the_file(tiny_config: MakeConfig, tmp_path: Path) 
         num_key_value_heads=2,
         sliding_window=7,
         is_causal=False,
+        classifier_pooling="mean",
         qkv_bias=False,
         use_bias=False,
         tie_word_embeddings=False,

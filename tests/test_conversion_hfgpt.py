@@ -301,7 +301,7 @@ def test_a_sharded_model_is_saved_with_our_code(tiny_config: MakeConfig, tmp_pat
     assert config["auto_map"]["AutoModelForCausalLM"] == "modeling_hfgpt.HfGptForCausalLM"
     assert config["architectures"] == ["HfGptForCausalLM"]
     code = {path.name for path in (tmp_path / "saved").glob("*.py")}
-    assert code == {"configuration_hfgpt.py", "conversion_hfgpt.py", "modeling_hfgpt.py"}
+    assert code == {f"{name}_hfgpt.py" for name in ("configuration", "conversion", "modeling", "pooling")}
 
 
 # --- GPT-2's layout out -----------------------------------------------------------------------------------------------
@@ -392,6 +392,8 @@ def test_the_exported_configuration_says_what_gpt2_reads(tiny_config: MakeConfig
         ("num_key_value_heads", 2),
         ("sliding_window", 7),
         ("is_causal", False),
+        ("classifier_pooling", "first_token"),
+        ("classifier_pooling", "mean"),
     ],
 )
 def test_what_gpt2_does_not_compute_is_refused(tiny_config: MakeConfig, field: str, value: Any) -> None:

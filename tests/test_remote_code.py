@@ -13,6 +13,8 @@ from hfgpt import HfGptConfig, HfGptForCausalLM, HfGptForSequenceClassification,
 
 MakeConfig = Callable[..., HfGptConfig]
 
+TRAVELLING = ("configuration", "conversion", "modeling", "pooling")
+
 # What a stranger's process does with the folders made here.
 STRANGER = """
 from pathlib import Path
@@ -29,6 +31,7 @@ for name, auto_class in {
     "causal_lm": AutoModelForCausalLM,
     "rotary": AutoModelForCausalLM,
     "classifier": AutoModelForSequenceClassification,
+    "mean_classifier": AutoModelForSequenceClassification,
 }.items():
     model, report = auto_class.from_pretrained(folder / name, output_loading_info=True, **trusted)
     assert not any(report.values()), report
@@ -81,6 +84,8 @@ def folder(
     rotary = tiny_config(position_embedding_type="rotary", qkv_bias=False, tie_word_embeddings=False)
     HfGptForCausalLM(rotary).save_pretrained(folder / "rotary")
     HfGptForSequenceClassification(tiny_config(num_labels=3)).save_pretrained(folder / "classifier")
+    mean = tiny_config(num_labels=3, classifier_pooling="mean")
+    HfGptForSequenceClassification(mean).save_pretrained(folder / "mean_classifier")
     random_gpt2().save_pretrained(folder / "gpt2")
     save_file({"token_ids": torch.randint(97, (2, 9))}, folder / "token_ids.safetensors")
     run_without_hfgpt(STRANGER, folder)
@@ -99,6 +104,7 @@ def results(folder: Path) -> dict[str, torch.Tensor]:
         ("causal_lm", HfGptForCausalLM),
         ("rotary", HfGptForCausalLM),
         ("classifier", HfGptForSequenceClassification),
+        ("mean_classifier", HfGptForSequenceClassification),
         ("gpt2", HfGptForCausalLM),
     ],
 )
@@ -120,6 +126,7 @@ def test_a_stranger_s_process_computes_what_hfgpt_computes_bit_for_bit(
         ("base", HfGptModel),
         ("causal_lm", HfGptForCausalLM),
         ("classifier", HfGptForSequenceClassification),
+        ("mean_classifier", HfGptForSequenceClassification),
         ("gpt2", HfGptForCausalLM),
     ],
 )
@@ -131,7 +138,7 @@ def test_what_a_stranger_saves_again_hfgpt_loads_whole(
     for key, weight in model_class.from_pretrained(folder / name).state_dict().items():
         assert torch.equal(again.state_dict()[key], weight), key
     code = {path.name for path in (folder / "again" / name).glob("*.py")}
-    assert code == {"configuration_hfgpt.py", "conversion_hfgpt.py", "modeling_hfgpt.py"}
+    assert code == {f"{name}_hfgpt.py" for name in TRAVELLING}
     assert again.config.auto_map == model_class.from_pretrained(folder / "causal_lm").config.auto_map
 
 
@@ -146,5 +153,5 @@ def test_a_stranger_s_text_and_base_model_are_those_of_hfgpt(folder: Path, resul
 
 def test_the_code_that_travels_is_the_code_that_ran(folder: Path) -> None:
     package = Path(hfgpt.__file__).parent
-    for name in ("configuration_hfgpt.py", "conversion_hfgpt.py", "modeling_hfgpt.py"):
+    for name in (f"{name}_hfgpt.py" for name in TRAVELLING):
         assert (folder / "causal_lm" / name).read_bytes() == (package / name).read_bytes()
