@@ -57,8 +57,8 @@ class ClassificationConfig(TrainingConfig):
     attn_implementation: str | None = None
     """Attention function: eager, sdpa, ... Default: transformers' choice."""
     trainable: Literal["head", "last_block", "last_n_blocks", "all", "lora"] = "last_block"
-    """What is trained: the new head alone; with it the last block, or the last num_trainable_blocks, and the final norm
-    (the book's way); everything; or low-rank additions to every matrix of the blocks (LoRA, needs peft) and the head."""
+    """What is trained: the new head alone; with it the final norm and the last block (the book's way), or the last
+    num_trainable_blocks; everything; or the head and low-rank additions to every matrix of the blocks (LoRA, by peft)."""
     num_trainable_blocks: int = 2
     """Blocks that last_n_blocks trains."""
     lora_rank: int = 16
@@ -76,6 +76,9 @@ class ClassificationConfig(TrainingConfig):
     """Where a long text is cut."""
     pad_to_length: int | None = None
     """Pad every text to so many tokens, as the book does. Default: to the longest of its batch."""
+    ignore_padding: bool = True
+    """Whether padding is hidden from the model; false: it sees the padding of pad_to_length (default: max_length), and
+    judges the last position of that, as the book's chapter does. For comparison: in use, a text comes alone."""
     cache_frozen: Literal["auto", "true", "false"] = "auto"
     """Compute what the frozen part of the model makes of each text once, and keep it in a memory-mapped file; auto:
     if something is frozen and the disk has room."""

@@ -27,7 +27,7 @@ from hfgpt.training.processes import main_process_first
 
 from .pretrain_config import PretrainConfig
 
-__all__ = ["Corpus", "prepare_corpus"]
+__all__ = ["Corpus", "prepare_corpus", "tokenizer_fingerprint"]
 
 
 @dataclass
@@ -148,7 +148,7 @@ def _cut_into_blocks(
         validation=validation,
         tokens_per_byte=validation.num_tokens / sum(validation_tokens["num_bytes"]),
         baseline_losses=baselines,
-        fingerprint={"data set": _fingerprint(train, config), "tokenizer": _tokenizer_fingerprint(tokenizer)},
+        fingerprint={"data set": _fingerprint(train, config), "tokenizer": tokenizer_fingerprint(tokenizer)},
         description=described,
     )
 
@@ -205,7 +205,8 @@ def _fingerprint(train: TokenBlocks | BlockStream, config: PretrainConfig) -> st
     return xxhash.xxh3_64_hexdigest(repr(made_from).encode())
 
 
-def _tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
+    """A hash of all that decides which tokens a text becomes."""
     return xxhash.xxh3_64_hexdigest(tokenizer.backend_tokenizer.to_str().encode())
 
 

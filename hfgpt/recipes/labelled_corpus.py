@@ -17,12 +17,12 @@ from transformers import PreTrainedTokenizerFast
 from hfgpt.data.labelled import load_labelled
 from hfgpt.data.labelled_split import LabelledSplits, split_labelled
 from hfgpt.errors import UserError
-from hfgpt.tokenization import load_tokenizer
 from hfgpt.training.processes import main_process_first
 
 from .classification_config import ClassificationConfig
+from .corpus import tokenizer_fingerprint
 
-__all__ = ["EncodedTexts", "LabelledCorpus", "collate_texts", "prepare_labelled_corpus"]
+__all__ = ["EncodedTexts", "LabelledCorpus", "collate_texts", "load_splits", "prepare_labelled_corpus"]
 
 PARTS = ("train", "validation", "test")
 
@@ -34,6 +34,7 @@ class EncodedTexts(Dataset[dict[str, Any]]):
         rows: Columns `text`, `text_pair` if there are pairs, and `label`.
         max_length: Longer texts are truncated; None: whole.
         truncation_side: Where they are cut.
+        seen_padding: Make every text so long with padding tokens that the model takes for text; None: none.
     """
 
     def __init__(
@@ -42,12 +43,16 @@ class EncodedTexts(Dataset[dict[str, Any]]):
         tokenizer: PreTrainedTokenizerFast,
         max_length: int | None,
         truncation_side: str,
+        seen_padding: int | None = None,
     ) -> None:
         self.rows = rows
         self.labels = np.asarray(rows["label"], dtype=np.int64)
         encoded = encode(tokenizer, rows, max_length=max_length, truncation_side=truncation_side)
         self.num_truncated = encoded.num_truncated
         self.num_empty = encoded.num_empty
+        if seen_padding is not None:
+            padding = [tokenizer.pad_token_id] * seen_padding
+            encoded.input_ids = [(ids + padding)[:seen_padding] for ids in encoded.input_ids]
         self.lengths = np.asarray([len(ids) for ids in encoded.input_ids], dtype=np.int64)
         self._ends = np.cumsum(self.lengths)
         self._tokens = np.concatenate([np.asarray(ids, dtype=np.int32) for ids in encoded.input_ids])
@@ -142,30 +147,33 @@ class LabelledCorpus:
     """What was read, left out, split and cut, a line each."""
 
 
-def prepare_labelled_corpus(config: ClassificationConfig, accelerator: Accelerator, context: int) -> LabelledCorpus:
-    """Load, split and tokenise the texts.
+def prepare_labelled_corpus(
+    config: ClassificationConfig, splits: LabelledSplits, tokenizer: PreTrainedTokenizerFast, context: int
+) -> LabelledCorpus:
+    """Tokenise the texts of each part.
 
     Args:
+        tokenizer: It is changed: what is saved with the model cuts and pads as the training did.
         context: Tokens that the model sees at once.
 
     Raises:
-        UserError: If the source, its columns, the classes, the tokenizer or the sizes are not as the configuration says.
+        UserError: If texts are to be longer than the context.
     """
-    max_length = config.max_length or config.pad_to_length or context
-    if max(max_length, config.pad_to_length or 0) > context:
-        name = "pad_to_length" if config.pad_to_length else "max_length"
-        raise UserError(f"{name} ({getattr(config, name)}) is greater than the model's context ({context}): lower it.")
-    tokenizer = load_tokenizer(config.tokenizer or config.init_from)
-    if tokenizer.eos_token_id is None or tokenizer.pad_token_id is None:
-        raise UserError(f"The tokenizer of {config.tokenizer or config.init_from} has no end or no padding token.")
-    splits = main_process_first(accelerator, lambda: _load_and_split(config))
+    max_length = config.max_length or min(config.pad_to_length or context, context)
+    for name in ("max_length", "pad_to_length"):
+        if (getattr(config, name) or 0) > context:
+            raise UserError(f"{name} ({getattr(config, name)}) is greater than the model's context ({context}).")
     if config.text_pair_column:
         separate_pairs(tokenizer)
     tokenizer.model_max_length = max_length
     tokenizer.truncation_side = config.truncation_side
     tokenizer.padding_side = "right"
+    seen_padding = None
+    if not config.ignore_padding:
+        seen_padding = config.pad_to_length or max_length
     parts = {
-        part: EncodedTexts(getattr(splits, part), tokenizer, max_length, config.truncation_side) for part in PARTS
+        part: EncodedTexts(getattr(splits, part), tokenizer, max_length, config.truncation_side, seen_padding)
+        for part in PARTS
     }
     weights = None if splits.class_weights is None else torch.tensor(splits.class_weights, dtype=torch.float32)
     return LabelledCorpus(
@@ -175,7 +183,7 @@ def prepare_labelled_corpus(config: ClassificationConfig, accelerator: Accelerat
         class_weights=weights,
         fingerprint={
             "data set": parts["train"].fingerprint(),
-            "tokenizer": xxhash.xxh3_64_hexdigest(tokenizer.backend_tokenizer.to_str().encode()),
+            "tokenizer": tokenizer_fingerprint(tokenizer),
         },
         description=[
             f"source: {config.source}",
@@ -197,8 +205,17 @@ def separate_pairs(tokenizer: PreTrainedTokenizerFast) -> None:
     )
 
 
+def load_splits(config: ClassificationConfig, accelerator: Accelerator) -> LabelledSplits:
+    """The texts to train on, to validate on and to test on, the same on every process.
+
+    Raises:
+        UserError: If the source, its columns or its classes are not as the configuration says.
+    """
+    return main_process_first(accelerator, lambda: _load_and_split(config))
+
+
 def _load_and_split(config: ClassificationConfig) -> LabelledSplits:
-    def load(source: str, split: str, names: list[str] | None = None) -> datasets.Dataset:
+    def load(source: str, split: str) -> datasets.Dataset:
         return load_labelled(
             source,
             split=split,

@@ -25,24 +25,23 @@ from hfgpt.serving.generation import continue_prompt, encode_prompt
 from hfgpt.serving.loading import load_model
 from hfgpt.tokenization import load_tokenizer
 from hfgpt.training.batches import num_training_steps
-from hfgpt.training.engine import start_accelerator, train
+from hfgpt.training.engine import start_accelerator
 from hfgpt.training.events import TrainingRun
-from hfgpt.training.reports import LossCurve, MetricsLog
-from hfgpt.training.state import refuse_another_run, run_fingerprint
+from hfgpt.training.reports import LossCurve
 from hfgpt.training.task import Batch, Task
 
 from .configuration import parse_config
-from .console import ProgressBar, print_table
+from .console import print_table
 from .corpus import Corpus, prepare_corpus
 from .pretrain_config import PretrainConfig
 from .run_folder import (
     check_run_folder,
     find_checkpoint,
-    open_run_folder,
     save_final,
     save_model,
     write_results,
 )
+from .running import train_in_folder
 from .samples import SampleText
 
 __all__ = ["LanguageModeling", "main", "pretrain"]
@@ -84,50 +83,30 @@ def pretrain(config: PretrainConfig) -> TrainingRun:
     corpus.tokenizer.model_max_length = model.config.max_position_embeddings  # saved with the model in final/
     num_training_steps(corpus.train, config)  # refuses too little text
     task = LanguageModeling(corpus)
-    if resume_from is not None:  # before anything in the run's folder is touched
-        refuse_another_run(resume_from, run_fingerprint(task, model), config)
-    with open_run_folder(config, accelerator, resume_from) as folder:
-        set_seed(config.seed, device_specific=True)  # each process draws a dropout of its own
-        for line in [
+    return train_in_folder(
+        task,
+        model,
+        config,
+        accelerator,
+        resume_from=resume_from,
+        lines=[
             *corpus.description,
             *made_room,
             f"model: {model.num_parameters():,} parameters on {accelerator.device}",
-            *([] if resume_from is None else [f"resumed from {resume_from}"]),
-        ]:
-            accelerator.print(line)
-        bar = ProgressBar()
-        callbacks = [
-            MetricsLog(),
+        ],
+        callbacks=[
             LossCurve(corpus.baseline_losses),
-            bar,
             SampleText(corpus.tokenizer, config.sample_prompts, config.sample_max_new_tokens, config.seed),
-        ]
-        try:
-            run = train(
-                task,
-                model,
-                config,
-                accelerator,
-                callbacks,
-                save_model=lambda path, weights: save_model(path, model, corpus.tokenizer, config, weights),
-                resume_from=resume_from,
-            )
-        finally:
-            bar.close()
-        if accelerator.is_main_process:
-            _finish(run, corpus, config, folder, time.perf_counter() - started)
-        accelerator.wait_for_everyone()
-    accelerator.end_training()
-    return run
+        ],
+        save_model=lambda path, weights: save_model(path, model, corpus.tokenizer, config, weights),
+        finish=lambda run, folder: _finish(run, corpus, config, folder, time.perf_counter() - started),
+    )
 
 
 def _finish(run: TrainingRun, corpus: Corpus, config: PretrainConfig, folder: Path, seconds: float) -> None:
-    """Save what a finished run leaves, and say what it reached; of an interrupted one, how to go on."""
-    if run.stop_reason is not None:
-        print(f"Stopped at step {run.step} of {run.num_steps}: {run.stop_reason.text}.")
-        if run.stop_reason.interrupted:
-            print(f"Go on with the same command and --resume auto; the last checkpoint: checkpoint-{run.step}")
-            return
+    """Save what a finished run leaves, and say what it reached."""
+    if not run.is_main_process:
+        return
     assert isinstance(run.model, HfGptPreTrainedModel)
     final = save_final(folder, run.model, corpus.tokenizer, config)
     write_results(folder, results(run, corpus, seconds))

@@ -171,13 +171,21 @@ def save_model(
 
 
 def save_final(
-    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: TrainingConfig
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    config: TrainingConfig,
+    weights: dict[str, Tensor] | None = None,
 ) -> Path:
-    """Write `final/` under another name and rename it when it is whole, so that a failure leaves the old one."""
+    """Write `final/` under another name and rename it when it is whole, so that a failure leaves the old one.
+
+    Args:
+        weights: What is saved in place of the model's own weights.
+    """
     final, unfinished, replaced = folder / FINAL, folder / f".{FINAL}.unfinished", folder / f".{FINAL}.replaced"
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        save_model(unfinished, model, tokenizer, config)
+        save_model(unfinished, model, tokenizer, config, weights)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise

@@ -25,7 +25,7 @@ from .config import TrainingConfig
 from .events import Callback, Evaluation, StepReport, TrainingRun
 from .health import first_not_finite, write_diagnosis
 from .launch import check_num_processes, meet_anew, number_format, refuse_sharding
-from .memory import MicroBatching, accumulate, sum_of_parts
+from .memory import MicroBatching, accumulate, in_parts
 from .meter import Meter
 from .optimization import build_optimizer, learning_rate_at
 from .saving import CheckpointSaver, SaveModel
@@ -256,7 +256,7 @@ def evaluate(
 
     for batch in evaluation_batches(task, config, accelerator):
         num_targets += task.count_targets(batch)
-        totals += sum_of_parts(batch, batching, judge)
+        totals += torch.stack(in_parts(batch, batching, judge)).sum(dim=0)
     totals = accelerator.reduce(totals, reduction="sum")
     num_targets = accelerator.reduce(num_targets, reduction="sum")
     model.train(was_training)

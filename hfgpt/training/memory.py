@@ -22,7 +22,7 @@ from hfgpt.errors import UserError
 
 from .task import Batch
 
-__all__ = ["MicroBatching", "accumulate", "out_of_memory", "sum_of_parts"]
+__all__ = ["MicroBatching", "accumulate", "in_parts", "out_of_memory"]
 
 logger = logging.getLogger(__name__)
 
@@ -136,8 +136,8 @@ def accumulate(
             )
 
 
-def sum_of_parts(batch: Batch, batching: MicroBatching, compute: Callable[[Batch], Tensor]) -> Tensor:
-    """The tensor that `compute` gives for a batch, summed over the parts that memory holds; without gradients.
+def in_parts(batch: Batch, batching: MicroBatching, compute: Callable[[Batch], Tensor]) -> list[Tensor]:
+    """The tensors that `compute` gives for a batch, one for each of the parts that memory holds; without gradients.
 
     No process waits for another in them, so each may go on in parts of its own, and says so itself.
 
@@ -146,7 +146,7 @@ def sum_of_parts(batch: Batch, batching: MicroBatching, compute: Callable[[Batch
     """
     while True:
         try:
-            return torch.stack([compute(part) for part in batching.cut([batch])]).sum(dim=0)
+            return [compute(part) for part in batching.cut([batch])]
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise

@@ -76,24 +76,30 @@ class MetricsLog(Callback):
 class LossCurve(Callback):
     """Draws `loss_curve.png` after every evaluation, from `metrics.jsonl`."""
 
-    def __init__(self, reference_losses: dict[str, float] | None = None) -> None:
-        self.reference_losses = reference_losses or {}
+    def __init__(self, reference_losses: dict[str, float] | None = None, unit: str = "nats per token") -> None:
+        self.reference_losses, self.unit = reference_losses or {}, unit
 
     def on_evaluation(self, run: TrainingRun, evaluation: Evaluation) -> None:
         if run.is_main_process and run.step > 0:
             lines = (run.output_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
             draw_loss_curve(
-                [json.loads(line) for line in lines], run.output_dir / "loss_curve.png", self.reference_losses
+                [json.loads(line) for line in lines],
+                run.output_dir / "loss_curve.png",
+                self.reference_losses,
+                self.unit,
             )
 
 
-def draw_loss_curve(lines: list[dict[str, float]], path: Path, reference_losses: dict[str, float]) -> None:
+def draw_loss_curve(
+    lines: list[dict[str, float]], path: Path, reference_losses: dict[str, float], unit: str = "nats per token"
+) -> None:
     """Draw training and validation loss over the steps, with other models' losses as dashed lines.
 
     Args:
         lines: The parsed lines of `metrics.jsonl`.
         path: The PNG to write.
-        reference_losses: Losses in nats of models to compare with, by name.
+        reference_losses: Losses of models to compare with, by name.
+        unit: Of the losses.
     """
     # Not pyplot: it would keep global state and look for a display.
     from matplotlib.figure import Figure
@@ -106,7 +112,7 @@ def draw_loss_curve(lines: list[dict[str, float]], path: Path, reference_losses:
     colours = cycle(("tab:gray", "tab:green", "tab:purple", "tab:brown"))
     for (name, loss), colour in zip(reference_losses.items(), colours, strict=False):
         axes.axhline(loss, linestyle="--", linewidth=1, color=colour, label=f"{name} ({loss:.3f})")
-    axes.set(xlabel="optimizer step", ylabel="loss (nats per token)")
+    axes.set(xlabel="optimizer step", ylabel=f"loss ({unit})")
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)

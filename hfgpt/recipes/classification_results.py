@@ -1,0 +1,187 @@
+"""What a finetuning for classification leaves behind: the classifier, its report, its pictures."""
+
+import json
+import shlex
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object, send_to_device
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from hfgpt.evaluation.calibration import Temperature, fit_temperature
+from hfgpt.evaluation.classification_report import build_report, draw_pictures, report_table, write_report
+from hfgpt.evaluation.text_baselines import log_probabilities, majority_baseline, tfidf_baseline
+from hfgpt.training.events import TrainingRun
+from hfgpt.training.memory import MicroBatching, in_parts
+from hfgpt.training.task import Batch, Task
+
+from .classification_config import ClassificationConfig
+from .console import print_table
+from .finetuned_classifier import FinetunedClassifier
+from .labelled_corpus import LabelledCorpus
+from .run_folder import save_final, write_results
+
+__all__ = ["ClassificationResults", "class_logits"]
+
+BEFORE = "logits_before_training.npy"
+
+
+def class_logits(
+    task: Task, model: torch.nn.Module, examples: Dataset, accelerator: Accelerator
+) -> NDArray[np.float64]:
+    """Logits `(examples, classes)` of all examples, in their order, on every process; each process computes its share.
+
+    The batches are made by length, and are the same on any number of processes.
+    """
+    size = 64 * accelerator.num_processes
+    lengths = task.lengths(examples)
+    order = np.arange(len(examples)) if lengths is None else np.argsort(lengths, kind="stable")  # type: ignore[arg-type]
+    batches = [order[start : start + size].tolist() for start in range(0, len(order), size)]
+    batching = MicroBatching()
+    was_training = model.training
+    model.eval()
+
+    def compute(batch: Batch) -> torch.Tensor:
+        inputs = {name: value for name, value in batch.items() if name != "labels"}
+        with torch.no_grad(), accelerator.autocast():
+            return model(**send_to_device(inputs, accelerator.device)).logits.double().cpu()
+
+    own = []
+    for batch in batches[accelerator.process_index :: accelerator.num_processes]:
+        logits = torch.cat(in_parts(task.collate([examples[index] for index in batch]), batching, compute))
+        own.append((batch, logits.numpy()))
+    model.train(was_training)
+    everything = gather_object(own)
+    found = np.concatenate([logits for _, logits in everything])
+    indices = np.concatenate([batch for batch, _ in everything])
+    return found[np.argsort(indices)]
+
+
+class ClassificationResults:
+    """Measures the classifier before and after training, and writes, draws and prints what came of it."""
+
+    def __init__(
+        self,
+        config: ClassificationConfig,
+        corpus: LabelledCorpus,
+        task: Task,
+        parts: dict[str, Dataset],
+        classifier: FinetunedClassifier,
+        accelerator: Accelerator,
+    ) -> None:
+        self.config, self.corpus, self.task, self.parts = config, corpus, task, parts
+        self.classifier, self.accelerator = classifier, accelerator
+        self.started = time.perf_counter()
+
+    def _logits(self, part: str) -> NDArray[np.float64]:
+        return class_logits(self.task, self.classifier, self.parts[part], self.accelerator)
+
+    def before_training(self, *, resumed: bool) -> None:
+        """Judge the test texts with the new head; a run that goes on has done so when it began."""
+        if resumed:
+            return
+        logits = self._logits("test")
+        if self.accelerator.is_main_process:
+            np.save(Path(self.config.output_dir) / BEFORE, logits)
+
+    def finish(self, run: TrainingRun, folder: Path) -> None:
+        """Judge validation and test texts, save the classifier, and report."""
+        validation, test = self._logits("validation"), self._logits("test")
+        if not run.is_main_process:
+            return
+        temperature = None
+        if self.config.calibrate:
+            temperature = fit_temperature(validation, self.corpus.validation.labels)
+            with torch.no_grad():  # the head has no bias: so this divides the logits
+                self.classifier.model.score.weight.div_(temperature.value)
+        final = save_final(
+            folder,
+            self.classifier.model,
+            self.corpus.tokenizer,
+            self.config,
+            self.classifier.plain_weights(),
+        )
+        report, validation_accuracies = self._report(run, folder, test, temperature)
+        write_report(report, folder / "report.json")
+        write_results(folder, self._summary(run, report))
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        pictures = draw_pictures(report, lines, validation_accuracies, folder)
+        self._print(report, [folder / "loss_curve.png", *pictures], final)
+
+    def _report(
+        self, run: TrainingRun, folder: Path, test: NDArray[np.float64], temperature: Temperature | None
+    ) -> tuple[dict[str, Any], dict[str, float]]:
+        """The report, and the baselines' accuracies on the validation texts."""
+        corpus, num_labels = self.corpus, len(self.corpus.names)
+        judged = [*corpus.validation.texts(), *corpus.test.texts()]
+        weights = None if corpus.class_weights is None else dict(enumerate(corpus.class_weights.tolist()))
+        baselines = {
+            "majority class": majority_baseline(corpus.train.labels, judged, num_labels),
+            "TF-IDF + logistic regression": tfidf_baseline(
+                corpus.train.texts(), corpus.train.labels, judged, num_labels, class_weight=weights
+            ),
+        }
+        num_validation = len(corpus.validation)
+        logits = {name: log_probabilities(found[num_validation:]) for name, found in baselines.items()}
+        if (folder / BEFORE).is_file():
+            logits["GPT before training"] = np.load(folder / BEFORE)
+        else:
+            print(f"Not measured before training, for {folder / BEFORE} is not there.")
+        model = f"GPT after {run.step} steps"
+        logits[model] = test
+        report = build_report(
+            logits,
+            corpus.test.labels,
+            corpus.names,
+            model=model,
+            texts=corpus.test.texts(),
+            temperature=temperature,
+            num_examples={name: len(getattr(corpus, name)) for name in ("train", "validation", "test")},
+            seeds={"seed": self.config.seed},
+            extra_metrics=self.config.extra_metrics,
+        )
+        accuracies = {
+            name: float((found[:num_validation].argmax(axis=1) == corpus.validation.labels).mean())
+            for name, found in baselines.items()
+        }
+        return report, accuracies
+
+    def _summary(self, run: TrainingRun, report: dict[str, Any]) -> dict[str, Any]:
+        """What `results.json` holds, for programs that compare runs."""
+        measured = report["models"][report["model"]]
+        return {
+            "steps": run.step,
+            "trained_parameters": sum(p.numel() for p in self.classifier.parameters() if p.requires_grad),
+            "parameters": sum(p.numel() for p in self.classifier.parameters()),
+            "seconds": round(time.perf_counter() - self.started, 1),
+            "validation_before": run.evaluations[0].metrics,
+            "validation_after": run.evaluations[-1].metrics,
+            "test_accuracy": measured["accuracy"],
+            "test_accuracy_interval": measured["intervals"]["accuracy"],
+            "test_macro_f1": measured["macro_f1"],
+            "test_accuracies": {name: found["accuracy"] for name, found in report["models"].items()},
+        }
+
+    def _print(self, report: dict[str, Any], pictures: list[Path], final: Path) -> None:
+        minutes = (time.perf_counter() - self.started) / 60
+        columns, rows = report_table(report)
+        print_table(f"{report['num_examples']['test']:,} test texts, after {minutes:.1f} minutes", columns, rows)
+        for comparison in report["comparisons"]:
+            low, high = comparison["interval"]
+            print(
+                f"accuracy less that of {comparison['other']}: {100 * comparison['difference']:+.1f} points "
+                f"[{100 * low:+.1f}, {100 * high:+.1f}]"
+            )
+        for error in report["most_confident_errors"][:3]:
+            print(
+                f"wrong, {error['confidence']:.0%} sure of {error['prediction']} where it is {error['label']}: "
+                f"{error['text'][:100]!r}"
+            )
+        print(f"Report:     {final.parent / 'report.json'}   Pictures: {' '.join(path.name for path in pictures)}")
+        text = shlex.quote(self.corpus.test.rows["text"][0])
+        print(f"Try it:     hfgpt classify predict --model {final} {text}")

@@ -1,0 +1,212 @@
+"""Finetuning for classification: from a pretrained model to one that tells classes of text (the book's chapter 6).
+
+accelerate launch recipes/finetune_classification.py --config demo
+hfgpt classify train --config sms --learning_rate 1e-3
+"""
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerFast
+
+from hfgpt import HfGptForSequenceClassification
+from hfgpt.errors import UserError, exit_on_user_error
+from hfgpt.serving.loading import load_model
+from hfgpt.tokenization import load_tokenizer
+from hfgpt.training.batches import num_training_steps
+from hfgpt.training.engine import start_accelerator
+from hfgpt.training.events import TrainingRun
+from hfgpt.training.reports import LossCurve
+from hfgpt.training.task import Batch, Task
+
+from .classification_config import ClassificationConfig
+from .classification_results import ClassificationResults
+from .configuration import parse_config
+from .finetuned_classifier import FinetunedClassifier, weighted_cross_entropy
+from .frozen_cache import CachedTexts, cache_trunk_states, collate_states, decide_cache
+from .labelled_corpus import EncodedTexts, LabelledCorpus, collate_texts, load_splits, prepare_labelled_corpus
+from .run_folder import check_run_folder, find_checkpoint, save_model
+from .running import train_in_folder
+
+__all__ = ["TextClassification", "finetune_classification", "main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the recipe from the command line.
+
+    A user's mistake ends it with one sentence and status 2, a signal with 128 + its number after a checkpoint.
+    """
+    with exit_on_user_error():
+        arguments = sys.argv[1:] if arguments is None else arguments
+        run = finetune_classification(parse_config("classify", ClassificationConfig, __doc__ or "", arguments))
+    if run.stop_reason is not None and run.stop_reason.interrupted:
+        sys.exit(run.stop_reason.exit_code)
+
+
+def finetune_classification(config: ClassificationConfig) -> TrainingRun:
+    """Finetune a pretrained model as the configuration says and save it under `output_dir/final`.
+
+    Returns:
+        The run. If a signal has interrupted it, its `stop_reason` says so, and there is a checkpoint but no `final/`.
+
+    Raises:
+        UserError: If source, classes, tokenizer, model and sizes do not fit together; before any long work.
+    """
+    accelerator = start_accelerator(config)
+    check_run_folder(config)
+    resume_from = find_checkpoint(config, accelerator)
+    splits = load_splits(config, accelerator)
+    tokenizer = load_tokenizer(config.tokenizer or config.init_from)
+    set_seed(config.seed)  # of the new head
+    model = load_classifier(config, tokenizer, list(splits.train.features["label"].names), resume_from)
+    corpus = prepare_labelled_corpus(config, splits, tokenizer, model.config.max_position_embeddings)
+    classifier = FinetunedClassifier(
+        model,
+        config.trainable,
+        num_trainable_blocks=config.num_trainable_blocks,
+        lora_rank=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+    )
+    if resume_from is not None:
+        classifier.load_unmerged(resume_from)
+    task = TextClassification(corpus, config)
+    num_training_steps(task.train_examples, config)  # refuses too few texts
+    results = ClassificationResults(config, corpus, task, task.parts, classifier, accelerator)
+
+    def begin() -> None:
+        accelerator.print(task.keep_frozen_states(classifier, Path(config.output_dir), accelerator))
+        results.before_training(resumed=resume_from is not None)
+
+    def save(folder: Path, weights: dict[str, Tensor]) -> None:
+        classifier.save_unmerged(folder, weights)
+        save_model(folder, classifier.model, corpus.tokenizer, config, classifier.plain_weights(weights))
+
+    return train_in_folder(
+        task,
+        classifier,
+        config,
+        accelerator,
+        resume_from=resume_from,
+        lines=[*corpus.description, f"trained on {accelerator.device}: {classifier.describe()}"],
+        callbacks=[LossCurve(unit="nats per text")],
+        save_model=save,
+        begin=begin,
+        finish=results.finish,
+    )
+
+
+def load_classifier(
+    config: ClassificationConfig, tokenizer: PreTrainedTokenizerFast, names: list[str], resume_from: Path | None
+) -> HfGptForSequenceClassification:
+    """The model to train, with a head for the classes: that of a checkpoint, or a new one on `init_from`.
+
+    Raises:
+        UserError: If it cannot be loaded, or does not fit the tokenizer.
+    """
+    if tokenizer.eos_token_id is None or tokenizer.pad_token_id is None:
+        raise UserError(f"The tokenizer of {config.tokenizer or config.init_from} has no end or no padding token.")
+    model = load_model(
+        config.init_from if resume_from is None else str(resume_from),
+        HfGptForSequenceClassification,
+        attn_implementation=config.attn_implementation,
+        dtype=torch.float32,  # mixed precision rounds copies of the weights
+        id2label=dict(enumerate(names)),
+        label2id={name: number for number, name in enumerate(names)},
+        problem_type="single_label_classification",
+        classifier_pooling=config.classifier_pooling,
+        pad_token_id=tokenizer.pad_token_id,
+        **config.model,
+    )
+    if len(tokenizer) > model.config.vocab_size:
+        raise UserError(
+            f"The tokenizer has {len(tokenizer)} ids, but the model's vocabulary only {model.config.vocab_size}: use "
+            "the tokenizer that the model was trained with."
+        )
+    if config.random_weights and resume_from is None:
+        model = HfGptForSequenceClassification(model.config)
+    assert isinstance(model, HfGptForSequenceClassification)
+    return model
+
+
+class TextClassification(Task):
+    """Tell the class of each text."""
+
+    unit = "texts"
+    measures = ("loss", "accuracy")
+
+    def __init__(self, corpus: LabelledCorpus, config: ClassificationConfig) -> None:
+        self.corpus, self.config = corpus, config
+        self.parts: dict[str, Dataset] = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
+        self.collate = partial(  # type: ignore[method-assign]
+            collate_texts,
+            pad_token_id=corpus.tokenizer.pad_token_id,
+            pad_to_length=config.pad_to_length,
+        )
+
+    @property
+    def train_examples(self) -> Dataset:  # type: ignore[override]
+        """The texts to train on, as tokens or as what the frozen part has made of them."""
+        return self.parts["train"]
+
+    @property
+    def validation_examples(self) -> Dataset:  # type: ignore[override]
+        """The same to validate on."""
+        return self.parts["validation"]
+
+    def keep_frozen_states(self, classifier: FinetunedClassifier, folder: Path, accelerator: Accelerator) -> str:
+        """Replace the texts by what the frozen part of the model makes of them, if that is to be kept.
+
+        Returns:
+            What was done and why, in a line.
+        """
+        encoded: dict[str, EncodedTexts] = {name: getattr(self.corpus, name) for name in self.parts}
+        texts = [part[index]["input_ids"] for part in encoded.values() for index in range(len(part))]
+        decision = decide_cache(self.config.cache_frozen, classifier, texts, folder, accelerator)
+        if decision.use:
+            states, first = cache_trunk_states(classifier, texts, folder, accelerator), 0
+            for name, part in encoded.items():
+                self.parts[name] = CachedTexts(part, states, first)
+                first += len(part)
+            self.collate = collate_states  # type: ignore[method-assign]
+        return decision.reason
+
+    def lengths(self, examples: Dataset) -> Sequence[int]:
+        """In tokens; texts that are read from the cache have the same."""
+        part = examples.examples if isinstance(examples, CachedTexts) else examples
+        assert isinstance(part, EncodedTexts)
+        return part.lengths.tolist()
+
+    def fingerprint(self) -> dict[str, str]:
+        """Of the training data and the tokenizer."""
+        return self.corpus.fingerprint
+
+    def collate(self, examples: Sequence[dict[str, Any]]) -> Batch:
+        """Replaced in `__init__`, and by `keep_frozen_states`."""
+        raise NotImplementedError
+
+    def count_targets(self, batch: Batch) -> int:
+        """Every text has a class."""
+        return batch["labels"].numel()
+
+    def loss(self, model: nn.Module, batch: Batch, num_items_in_batch: Tensor) -> Tensor:
+        """Cross-entropy of the right class; with `balance: class_weights`, every class weighs the same."""
+        return model(**batch, num_items_in_batch=num_items_in_batch, class_weights=self.corpus.class_weights).loss
+
+    def evaluation_sums(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Loss without weights, and texts that are told right."""
+        labels = batch["labels"]
+        logits = model(**{name: value for name, value in batch.items() if name != "labels"}).logits
+        one = torch.ones((), device=logits.device)  # the divisor that leaves a loss summed
+        return {
+            "loss": weighted_cross_entropy(logits, labels, num_items_in_batch=one),
+            "accuracy": (logits.argmax(dim=-1) == labels).sum(),
+        }

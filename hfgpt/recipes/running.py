@@ -1,0 +1,78 @@
+"""What all recipes do around the engine: the run's folder, what is said and drawn, how it ends."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import nn
+
+from hfgpt.training.config import TrainingConfig
+from hfgpt.training.engine import train
+from hfgpt.training.events import Callback, TrainingRun
+from hfgpt.training.reports import MetricsLog
+from hfgpt.training.saving import SaveModel
+from hfgpt.training.state import refuse_another_run, run_fingerprint
+from hfgpt.training.task import Task
+
+from .console import ProgressBar
+from .run_folder import open_run_folder
+
+__all__ = ["train_in_folder"]
+
+
+def train_in_folder(
+    task: Task,
+    model: nn.Module,
+    config: TrainingConfig,
+    accelerator: Accelerator,
+    *,
+    resume_from: Path | None,
+    lines: Sequence[str],
+    callbacks: Sequence[Callback],
+    save_model: SaveModel,
+    begin: Callable[[], None] = lambda: None,
+    finish: Callable[[TrainingRun, Path], None],
+) -> TrainingRun:
+    """Train in the run's folder, which is opened when all else is known to be right.
+
+    Args:
+        lines: What the first process says before training.
+        callbacks: Listeners besides the log of metrics and the progress bar.
+        begin: Called on every process when the folder is this run's, before the first step.
+        finish: Called on every process when the run has come to its end; not when it was cut off from outside.
+
+    Raises:
+        UserError: If the folder is another run's, or as `hfgpt.training.engine.train`.
+    """
+    if resume_from is not None:  # before anything in the run's folder is touched
+        refuse_another_run(resume_from, run_fingerprint(task, model), config)
+    with open_run_folder(config, accelerator, resume_from) as folder:
+        for line in [*lines, *([] if resume_from is None else [f"resumed from {resume_from}"])]:
+            accelerator.print(line)
+        begin()
+        set_seed(config.seed, device_specific=True)  # each process draws a dropout of its own
+        bar = ProgressBar()
+        try:
+            run = train(
+                task,
+                model,
+                config,
+                accelerator,
+                [MetricsLog(), bar, *callbacks],
+                save_model=save_model,
+                resume_from=resume_from,
+            )
+        finally:
+            bar.close()
+        if run.stop_reason is not None:
+            accelerator.print(f"Stopped at step {run.step} of {run.num_steps}: {run.stop_reason.text}.")
+        if run.stop_reason is not None and run.stop_reason.interrupted:
+            accelerator.print(
+                f"Go on with the same command and --resume auto; the last checkpoint: checkpoint-{run.step}"
+            )
+        else:
+            finish(run, folder)
+        accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return run
