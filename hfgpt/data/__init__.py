@@ -1,11 +1,15 @@
 """Text in, batches out: the ground floor of the trainer's wing.
 
-`load_text` is the door. What comes after it are pure functions: `split_documents`, `encode_documents`, blocks
-(`TokenBlocks`, `stream_blocks`) and the order in which they are taken (`StepSampler`; for a stream `BlockStream`).
+`load_text` is the door, and `load_labelled` the one for texts with classes. What comes after them are pure functions:
+`split_documents`, `split_labelled`, `encode_documents`, blocks (`TokenBlocks`, `stream_blocks`) and the order in which
+they are taken (`StepSampler`; for a stream `BlockStream`).
 """
 
 from hfgpt.data.blocks import EncodeBatch, TokenBlocks, check_token_ids, encode_documents, stream_blocks, token_chunks
+from hfgpt.data.labelled import load_labelled
+from hfgpt.data.labelled_split import LabelledSplits, split_labelled
 from hfgpt.data.lanes import BlockStream, ExampleStream, StreamReader
+from hfgpt.data.messages import generate_messages
 from hfgpt.data.order import EpochOrder, StepSampler, sample_indices
 from hfgpt.data.sources import load_text
 from hfgpt.data.split import TextSplit, split_documents
@@ -16,16 +20,20 @@ __all__ = [
     "EncodeBatch",
     "EpochOrder",
     "ExampleStream",
+    "LabelledSplits",
     "StepSampler",
     "StreamReader",
     "TextSplit",
     "TokenBlocks",
     "check_token_ids",
     "encode_documents",
+    "generate_messages",
     "generate_stories",
+    "load_labelled",
     "load_text",
     "sample_indices",
     "split_documents",
+    "split_labelled",
     "stream_blocks",
     "token_chunks",
 ]

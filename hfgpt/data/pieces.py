@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from itertools import groupby, pairwise
 from pathlib import Path
 
-from hfgpt.data.readers import Segment, file_kind, parquet_row_groups
+from hfgpt.data.files import file_kind
+from hfgpt.data.readers import Segment, parquet_row_groups
 
 __all__ = ["PIECES_UNIT", "cut_files", "cut_range"]
 

@@ -10,47 +10,34 @@ Lone surrogates (half of a pair, as JSON's escapes can write it) are no valid Un
 they become U+FFFD and are counted.
 """
 
-import csv
-import gzip
-import io
 import json
-import sys
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hfgpt.bulk_encoding import replace_lone_surrogates
+from hfgpt.data.files import errors_of_the_user, file_kind, open_bytes, open_text, shortened
+from hfgpt.data.tables import numbered_columns, read_rows
 from hfgpt.errors import UserError
 
 __all__ = [
-    "READABLE_SUFFIXES",
     "Segment",
+    "checked_text",
     "choose_text_column",
-    "file_kind",
+    "inspect_columns",
     "parquet_row_groups",
     "read_documents",
+    "read_records",
     "text_column_of",
 ]
-
-READABLE_SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 # How many rows of a csv or tsv file are looked at to tell a column of text from a column of numbers.
 ROWS_TO_INSPECT = 100
 PARQUET_ROWS_PER_BATCH = 1024
-
-
-def file_kind(path: Path) -> str | None:
-    """The suffix that says how to read `path`, less a final `.gz`: `.txt`, `.jsonl`, ...; None if it is not known."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] == ".gz":
-        suffixes.pop()
-    return suffixes[-1] if suffixes and suffixes[-1] in READABLE_SUFFIXES else None
 
 
 class Segment(NamedTuple):
@@ -80,7 +67,7 @@ def read_documents(segments: list[Segment]) -> Iterator[dict[str, Any]]:
         UserError: bytes that are not UTF-8, a broken record, a text that is not a string: with file and line.
     """
     for segment in segments:
-        with _errors_of_the_user(Path(segment.path)):
+        with errors_of_the_user(Path(segment.path)):
             for text in _read_texts(segment):
                 replaced, lone_surrogates = replace_lone_surrogates(text)
                 yield {"text": replaced, "lone_surrogates": lone_surrogates}
@@ -89,15 +76,16 @@ def read_documents(segments: list[Segment]) -> Iterator[dict[str, Any]]:
 def text_column_of(path: Path, wanted: str | None) -> str:
     """The column of `path` that holds the text: `wanted`, else `text`, else the only column of strings.
 
-    Only the head of the file is read. An empty file has no columns and no rows; its column is `wanted` or `text`.
+    Only the head of the file is read (all of a tsv file, once: see `hfgpt.data.tables`). An empty file has no columns
+    and no rows; its column is `wanted` or `text`.
 
     Raises:
         UserError: there is no such column, it does not hold strings, or several columns could be meant.
     """
     if file_kind(path) == ".txt":
         return "text"
-    with _errors_of_the_user(path):
-        columns = _inspect_columns(path)
+    with errors_of_the_user(path):
+        columns = inspect_columns(path)
     if not columns:
         return wanted or "text"
     return choose_text_column(columns, wanted, where=str(path))
@@ -105,7 +93,7 @@ def text_column_of(path: Path, wanted: str | None) -> str:
 
 def parquet_row_groups(path: Path) -> list[int]:
     """The number of rows of each row group, as the file's footer says."""
-    with _errors_of_the_user(path), _open_bytes(path) as file:
+    with errors_of_the_user(path), open_bytes(path) as file:
         metadata = pq.ParquetFile(file).metadata
         return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
 
@@ -131,62 +119,58 @@ def choose_text_column(columns: dict[str, bool], wanted: str | None, *, where: s
     )
 
 
-def _read_texts(segment: Segment) -> Iterator[str]:
-    path, column = Path(segment.path), segment.column
+def read_records(
+    path: Path, columns: Sequence[str], start: int = 0, stop: int | None = None, *, header: bool = True
+) -> Iterator[tuple[Callable[[], str], list[Any]]]:
+    """Yield the values of `columns` record by record, as the format has them, each with a function that says where.
+
+    A column that a JSON record lacks is None there. The caller stands within `errors_of_the_user`.
+
+    Args:
+        path: the file.
+        columns: names of columns, all of them among those of `inspect_columns`.
+        start: where to begin, as in a `Segment`.
+        stop: where to end, likewise.
+        header: whether the first row of a csv or tsv file names its columns; else they are `column_1`, `column_2`, ...
+    """
     kind = file_kind(path)
     if kind == ".txt":
-        with _open_bytes(path) as file:
-            yield file.read().decode("utf-8")
+        with open_bytes(path) as file:
+            yield partial(str, "line 1"), [file.read().decode("utf-8")]
     elif kind == ".parquet":
-        with _open_bytes(path) as file:
+        with open_bytes(path) as file:
             parquet = pq.ParquetFile(file)
-            groups = range(parquet.num_row_groups)[segment.start : segment.stop]
-            for batch in parquet.iter_batches(PARQUET_ROWS_PER_BATCH, row_groups=groups, columns=[column]):
-                for text in batch.column(0).to_pylist():
-                    yield text or ""
+            groups = range(parquet.num_row_groups)[start:stop]
+            number = 0
+            for batch in parquet.iter_batches(PARQUET_ROWS_PER_BATCH, row_groups=groups, columns=list(columns)):
+                for values in zip(*(batch.column(column).to_pylist() for column in columns), strict=True):
+                    number += 1
+                    yield partial("row {}".format, number), list(values)
     elif kind in (".csv", ".tsv"):
-        yield from _read_table_texts(path, column)
+        rows = read_rows(path)
+        _, names = next(rows, (0, list(columns))) if header else (0, [])
+        for line, row in rows:
+            names = names or numbered_columns(len(row))
+            yield partial("line {}".format, line), [row[names.index(column)] for column in columns]
     else:
-        for place, record in _read_json_records(path, segment.start, segment.stop):
-            text = {"text": record}.get(column) if isinstance(record, str) else record.get(column)
-            if not isinstance(text, str | None):
-                raise UserError(
-                    f"the column {column!r} of {path} does not hold a string at {place()} but {_shortened(text)}; "
-                    "mend that record or name another text_column."
-                )
-            yield text or ""
+        for place, record in _read_json_records(path, start, stop):
+            yield place, [({"text": record} if isinstance(record, str) else record).get(column) for column in columns]
 
 
-def _read_table_texts(path: Path, column: str) -> Iterator[str]:
-    rows = _read_table_rows(path)
-    header = next(rows, None)
-    if header is not None:
-        position = header.index(column)
-        for row in rows:
-            yield row[position]
+def checked_text(value: Any, place: Callable[[], str], *, path: Path, column: str) -> str:
+    """The text that a record holds: a missing one is empty, and what is no string is refused with its place."""
+    if not isinstance(value, str | None):
+        raise UserError(
+            f"the column {column!r} of {path} does not hold a string at {place()} but {shortened(value)}; "
+            "mend that record or name another text_column."
+        )
+    return value or ""
 
 
-def _read_table_rows(path: Path) -> Iterator[list[str]]:
-    """The rows of a csv or tsv file, header first; fields may hold line breaks in double quotes, as csv says."""
-    csv.field_size_limit(sys.maxsize)  # The default of 131,072 characters is shorter than a book.
-    with _open_text(path, newline="") as lines:
-        reader = csv.reader(lines, delimiter="\t" if file_kind(path) == ".tsv" else ",", strict=True)
-        header: list[str] | None = None
-        try:
-            for row in reader:
-                if not row:
-                    continue  # A line without a field is no row.
-                header = header or row
-                if len(row) != len(header):
-                    raise UserError(
-                        f"line {reader.line_num} of {path} has {len(row)} fields where the header has {len(header)}; "
-                        "put fields that hold a separator or a line break in double quotes."
-                    )
-                yield row
-        except csv.Error as error:
-            raise UserError(
-                f"line {reader.line_num} of {path} is not valid {_kind_name(path)} ({error}); mend its double quotes."
-            ) from error
+def _read_texts(segment: Segment) -> Iterator[str]:
+    path, column = Path(segment.path), segment.column
+    for place, (text,) in read_records(path, [column], segment.start, segment.stop):
+        yield checked_text(text, place, path=path, column=column)
 
 
 def _read_json_records(path: Path, start: int = 0, stop: int | None = None) -> Iterator[tuple[Callable[[], str], Any]]:
@@ -195,7 +179,7 @@ def _read_json_records(path: Path, start: int = 0, stop: int | None = None) -> I
     `start` and `stop` are those of a `Segment`.
     """
     if file_kind(path) == ".json":
-        with _open_text(path, newline="\n") as file:
+        with open_text(path, newline="\n") as file:
             content = file.read()
         try:
             whole = json.loads(content) if content.strip() else []
@@ -224,7 +208,7 @@ def _read_json_records(path: Path, start: int = 0, stop: int | None = None) -> I
 
 def _read_lines(path: Path, start: int, stop: int | None) -> Iterator[tuple[int, str]]:
     """The lines whose first byte lies from `start` to `stop`, each with the position of that byte."""
-    with _open_bytes(path) as file:
+    with open_bytes(path) as file:
         position = 0
         if start > 0:
             # Whether a line begins at `start` is known from the byte before it.
@@ -242,7 +226,7 @@ def _read_lines(path: Path, start: int, stop: int | None) -> Iterator[tuple[int,
 def _line_at(path: Path, position: int) -> str:
     """The name of the line that begins at byte `position`; what stands before it is read for that."""
     number, end = 1, 0
-    with _open_bytes(path) as file:
+    with open_bytes(path) as file:
         for line in file:
             end += len(line)
             if end > position:
@@ -254,82 +238,35 @@ def _line_at(path: Path, position: int) -> str:
 def _checked_record(path: Path, place: Callable[[], str], record: Any) -> tuple[Callable[[], str], Any]:
     if not isinstance(record, dict | str):
         raise UserError(
-            f"{place()} of {path} is {_shortened(record)}; a record must be an object with columns, or a string."
+            f"{place()} of {path} is {shortened(record)}; a record must be an object with columns, or a string."
         )
     return place, record
 
 
-def _inspect_columns(path: Path) -> dict[str, bool]:
-    """The columns of a file and whether each holds strings, as far as its head shows; empty for an empty file."""
+def inspect_columns(path: Path, *, header: bool = True) -> dict[str, bool]:
+    """The columns of a file and whether each holds strings, as far as its head shows; empty for an empty file.
+
+    `header` is that of `read_records`. The caller stands within `errors_of_the_user`.
+    """
     kind = file_kind(path)
     if kind == ".parquet":
-        with _open_bytes(path) as file:
+        with open_bytes(path) as file:
             schema = pq.ParquetFile(file).schema_arrow
         return {field.name: pa.types.is_string(field.type) or pa.types.is_large_string(field.type) for field in schema}
     if kind in (".csv", ".tsv"):
-        rows = _read_table_rows(path)
-        header = next(rows, [])
-        if len(set(header)) < len(header):
-            raise UserError(f"the header of {path} names a column twice ({', '.join(header)}); give each its own name.")
+        rows = (row for _, row in read_rows(path))
+        first = next(rows, [])
+        if header and len(set(first)) < len(first):
+            raise UserError(f"the header of {path} names a column twice ({', '.join(first)}); give each its own name.")
         head = [row for _, row in zip(range(ROWS_TO_INSPECT), rows, strict=False)]
-        return {name: not head or not all(_is_number(row[i]) for row in head) for i, name in enumerate(header)}
+        head = head if header else [first, *head]
+        names = first if header else numbered_columns(len(first))
+        return {name: not head or not all(_is_number(row[i]) for row in head) for i, name in enumerate(names)}
     for _, record in _read_json_records(path):
         if isinstance(record, str):
             return {"text": True}
         return {name: isinstance(value, str | None) for name, value in record.items()}
     return {}
-
-
-@contextmanager
-def _errors_of_the_user(path: Path) -> Iterator[None]:
-    """Turn what the parsers raise into one sentence that names the file, and the line where it is known."""
-    try:
-        yield
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path} is not UTF-8 {_locate_invalid_bytes(path)}; save it as UTF-8 and try again."
-        ) from error
-    except (pa.ArrowException, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(
-            f"{path} cannot be read as {_kind_name(path)} ({error}); check that it is whole and of that kind."
-        ) from error
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({error.strerror or error}); check the path and its permissions."
-        ) from error
-
-
-def _locate_invalid_bytes(path: Path) -> str:
-    offset = 0
-    with _open_bytes(path) as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                return f"in line {number}, at byte {offset + error.start}"
-            offset += len(line)
-    return "throughout"
-
-
-@contextmanager
-def _open_bytes(path: Path) -> Iterator[BinaryIO]:
-    with path.open("rb") as raw:
-        if path.suffix.lower() == ".gz":
-            with gzip.open(raw) as unpacked:
-                yield cast(BinaryIO, unpacked)
-        else:
-            yield raw
-
-
-@contextmanager
-def _open_text(path: Path, *, newline: str) -> Iterator[io.TextIOWrapper]:
-    """Open for the parsers: line ends untranslated, and a byte order mark, which is no content there, dropped."""
-    with _open_bytes(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline=newline) as text:
-        yield text
-
-
-def _kind_name(path: Path) -> str:
-    return (file_kind(path) or "").removeprefix(".") + (" in gzip" if path.suffix.lower() == ".gz" else "")
 
 
 def _is_number(field: str) -> bool:
@@ -338,8 +275,3 @@ def _is_number(field: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _shortened(value: Any, limit: int = 40) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[:limit]}..."

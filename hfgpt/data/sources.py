@@ -3,9 +3,9 @@
 import difflib
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import datasets
 import numpy as np
@@ -13,25 +13,47 @@ import pyarrow.compute as pc
 from datasets.fingerprint import Hasher
 from numpy.typing import NDArray
 
-from hfgpt.data.pieces import PIECES_UNIT, cut_files, cut_range
-from hfgpt.data.readers import (
-    READABLE_SUFFIXES,
-    Segment,
-    choose_text_column,
-    file_kind,
-    read_documents,
-    text_column_of,
+from hfgpt.data.files import file_kind, list_files
+from hfgpt.data.messages import (
+    DEFAULT_NUM_MESSAGES,
+    DEFAULT_NUM_UNLABELLED_MESSAGES,
+    generate_message_texts,
+    generate_unlabelled_messages,
 )
+from hfgpt.data.pieces import PIECES_UNIT, cut_files, cut_range
+from hfgpt.data.readers import Segment, choose_text_column, read_documents, text_column_of
 from hfgpt.data.stories import DEFAULT_NUM_STORIES, generate_stories
 from hfgpt.errors import UserError
 
-__all__ = ["BUILTIN_SOURCES", "load_text"]
+__all__ = [
+    "BUILTIN_PREFIX",
+    "BUILTIN_SOURCES",
+    "READER_VERSION",
+    "BuiltinSource",
+    "find_source",
+    "is_string",
+    "load_from_hub",
+    "load_text",
+    "prepare_dataset",
+    "warn_of_lone_surrogates",
+]
 
 logger = logging.getLogger(__name__)
 
+
+class BuiltinSource(NamedTuple):
+    """Generated documents: `generate(seed, count, first=NUMBER)`, and how many of them the source has."""
+
+    generate: Callable[..., Iterator[str]]
+    length: int
+
+
 BUILTIN_PREFIX = "builtin:"
-BUILTIN_SOURCES = {"stories": generate_stories}
-BUILTIN_LENGTHS = {"stories": DEFAULT_NUM_STORIES}
+BUILTIN_SOURCES = {
+    "stories": BuiltinSource(generate_stories, DEFAULT_NUM_STORIES),
+    "messages": BuiltinSource(generate_message_texts, DEFAULT_NUM_MESSAGES),
+    "unlabelled-messages": BuiltinSource(generate_unlabelled_messages, DEFAULT_NUM_UNLABELLED_MESSAGES),
+}
 
 # Part of the cache key of what was read from local files: raise it when reading changes.
 READER_VERSION = 1
@@ -79,21 +101,34 @@ def load_text(
     Raises:
         UserError: the source, column or split is not there, or the content is not text.
     """
-    is_builtin = source.startswith(BUILTIN_PREFIX)
-    path = Path(source).expanduser()
-    if is_builtin or path.exists():
-        _refuse_hub_options(source, split=split, name=name, revision=revision)
-    elif not _HUB_ID.fullmatch(source) or file_kind(path) is not None:
-        raise UserError(_missing_path_message(path))
-    if is_builtin:
+    kind = find_source(source, split=split, name=name, revision=revision)
+    if kind == "builtin":
         dataset = _load_builtin(source.removeprefix(BUILTIN_PREFIX), text_column, streaming, cache_dir)
-    elif path.exists():
-        dataset = _load_local(path, text_column, streaming, cache_dir)
+    elif kind == "local":
+        dataset = _load_local(Path(source).expanduser(), text_column, streaming, cache_dir)
     else:
-        dataset = _load_from_hub(source, split, text_column, streaming, name, revision, cache_dir)
+        dataset = load_from_hub(source, split, streaming, name, revision, cache_dir)
+        dataset = _select_text(dataset, text_column, source)
     if isinstance(dataset, datasets.Dataset):
         return _clean(dataset, source)
     return _clean_stream(dataset, source)
+
+
+def find_source(
+    source: str, *, split: str, name: str | None, revision: str | None
+) -> Literal["builtin", "local", "hub"]:
+    """Where `source` is to be found, before anything is read.
+
+    Raises:
+        UserError: it is nowhere, or options of the Hub are given for what is not on the Hub.
+    """
+    path = Path(source).expanduser()
+    if source.startswith(BUILTIN_PREFIX) or path.exists():
+        _refuse_hub_options(source, split=split, name=name, revision=revision)
+        return "builtin" if source.startswith(BUILTIN_PREFIX) else "local"
+    if not _HUB_ID.fullmatch(source) or file_kind(path) is not None:
+        raise UserError(_missing_path_message(path))
+    return "hub"
 
 
 def _load_builtin(
@@ -106,7 +141,7 @@ def _load_builtin(
         raise UserError(
             f"{BUILTIN_PREFIX}{name} has only the column 'text', not {text_column!r}; leave text_column out."
         )
-    length = BUILTIN_LENGTHS[name]
+    length = BUILTIN_SOURCES[name].length
     if streaming:
         pieces = cut_range(length, PIECES_UNIT)
         return datasets.IterableDataset.from_generator(
@@ -118,14 +153,14 @@ def _load_builtin(
 
 def _builtin_rows(name: str, pieces: list[tuple[int, int]]) -> Iterator[dict[str, Any]]:
     for start, stop in pieces:
-        for text in BUILTIN_SOURCES[name](first=start, num_stories=stop - start):
+        for text in BUILTIN_SOURCES[name].generate(0, stop - start, first=start):
             yield {"text": text, "lone_surrogates": 0}
 
 
 def _load_local(
     path: Path, text_column: str | None, streaming: bool, cache_dir: str | None
 ) -> datasets.Dataset | datasets.IterableDataset:
-    files = _list_files(path)
+    files = list_files(path)
     if text_column not in (None, "text") and all(file_kind(file) == ".txt" for file in files):
         raise UserError(f"{path} is plain text and has no column {text_column!r}; leave text_column out.")
     # Absolute names, so that a cached or streamed data set does not depend on the working directory.
@@ -141,16 +176,31 @@ def _load_local(
             for file in files
         }
         return stream
-    states = [
-        (path, column, Path(path).stat().st_size, Path(path).stat().st_mtime_ns) for path, column, *_ in whole_files
-    ]
+    return prepare_dataset(
+        read_documents, [segment.path for segment in whole_files], {"segments": whole_files}, ROW_FEATURES, cache_dir
+    )
+
+
+def prepare_dataset(
+    generate: Callable[..., Iterator[dict[str, Any]]],
+    paths: list[str],
+    arguments: dict[str, Any],
+    features: datasets.Features,
+    cache_dir: str | None,
+) -> datasets.Dataset:
+    """The rows of `generate(**arguments)`, from `datasets`' cache where the files at `paths` are what they were.
+
+    Raises:
+        UserError: what `generate` raises, or there are no rows.
+    """
+    states = [(path, Path(path).stat().st_size, Path(path).stat().st_mtime_ns) for path in paths]
     try:
         return datasets.Dataset.from_generator(
-            read_documents,
-            gen_kwargs={"segments": whole_files},
-            features=ROW_FEATURES,
+            generate,
+            gen_kwargs=arguments,
+            features=features,
             cache_dir=cache_dir,
-            fingerprint=Hasher.hash((READER_VERSION, states)),
+            fingerprint=Hasher.hash((READER_VERSION, generate.__name__, arguments, states)),
         )
     except datasets.exceptions.DatasetGenerationError as error:
         if isinstance(error.__cause__, UserError):
@@ -158,7 +208,7 @@ def _load_local(
         raise
     except ValueError:
         # `datasets` can write a data set without rows, but not read it.
-        _require_documents(next(read_documents(whole_files), None) is not None, str(path))
+        _require_documents(next(generate(**arguments), None) is not None, paths[0] if len(paths) == 1 else "the folder")
         raise
 
 
@@ -167,36 +217,14 @@ def _read_pieces(pieces: list[list[Segment]]) -> Iterator[dict[str, Any]]:
         yield from read_documents(piece)
 
 
-def _list_files(path: Path) -> list[Path]:
-    """The readable files at or below `path`, sorted by their path; hidden ones and folders are passed over."""
-    if path.is_file():
-        if file_kind(path) is None:
-            raise UserError(
-                f"{path} has an extension that is not known here; known are {', '.join(READABLE_SUFFIXES)}, "
-                "each also with .gz."
-            )
-        return [path]
-    below = sorted(file for file in path.rglob("*") if file.is_file())
-    visible = [file for file in below if not any(part.startswith(".") for part in file.relative_to(path).parts)]
-    readable = [file for file in visible if file_kind(file) is not None]
-    if not readable:
-        raise UserError(
-            f"the folder {path} holds no readable file; known are {', '.join(READABLE_SUFFIXES)}, each also with .gz."
-        )
-    if len(readable) < len(visible):
-        logger.warning("%s: passed over %d files of other kinds", path, len(visible) - len(readable))
-    return readable
-
-
-def _load_from_hub(
-    source: str,
-    split: str,
-    text_column: str | None,
-    streaming: bool,
-    name: str | None,
-    revision: str | None,
-    cache_dir: str | None,
+def load_from_hub(
+    source: str, split: str, streaming: bool, name: str | None, revision: str | None, cache_dir: str | None
 ) -> datasets.Dataset | datasets.IterableDataset:
+    """A data set of the Hub with all its columns.
+
+    Raises:
+        UserError: it, its configuration or its split is not there, or the Hub is not.
+    """
     if source in BUILTIN_SOURCES:
         raise UserError(
             f"{source!r} is neither a file nor org/name; for the built-in data say {BUILTIN_PREFIX}{source}."
@@ -214,24 +242,31 @@ def _load_from_hub(
             f"{source!r} is no local path here, and it could not be loaded from the Hub: {reason.rstrip('.')}; "
             "if a local file was meant, check its path, else the id, the split, the configuration and the connection."
         ) from error
+    return dataset
+
+
+def _select_text(
+    dataset: datasets.Dataset | datasets.IterableDataset, text_column: str | None, source: str
+) -> datasets.Dataset | datasets.IterableDataset:
     if dataset.features is None:
         first: dict[str, Any] = next(iter(dataset), {})
         columns = {column: isinstance(value, str) for column, value in first.items()}
     else:
-        columns = {column: _is_string(feature) for column, feature in dataset.features.items()}
+        columns = {column: is_string(feature) for column, feature in dataset.features.items()}
     column = choose_text_column(columns, text_column, where=source)
     dataset = dataset.select_columns([column])
     return dataset if column == "text" else dataset.rename_column(column, "text")
 
 
-def _is_string(feature: Any) -> bool:
+def is_string(feature: Any) -> bool:
+    """Whether a column of a data set holds strings."""
     return isinstance(feature, datasets.Value) and feature.dtype in ("string", "large_string")
 
 
 def _clean(dataset: datasets.Dataset, source: str) -> datasets.Dataset:
     """Report the lone surrogates, drop the documents without text, and leave the column `text` alone."""
     if "lone_surrogates" in dataset.column_names:
-        _warn_of_lone_surrogates(pc.sum(dataset.data.column("lone_surrogates")).as_py() or 0, source)
+        warn_of_lone_surrogates(pc.sum(dataset.data.column("lone_surrogates")).as_py() or 0, source)
         dataset = dataset.select_columns(["text"])
     has_text = np.concatenate([np.empty(0, dtype=bool), *_rows_with_text(dataset)])
     num_dropped = int(len(has_text) - has_text.sum())
@@ -272,13 +307,14 @@ class _StreamCleaner:
         if dropped and not self.num_dropped:
             logger.warning("%s: documents without text are dropped (%d in the first such batch)", self.source, dropped)
         if lone_surrogates and not self.num_lone_surrogates:
-            _warn_of_lone_surrogates(lone_surrogates, f"{self.source}, first batch that has any")
+            warn_of_lone_surrogates(lone_surrogates, f"{self.source}, first batch that has any")
         self.num_dropped += dropped
         self.num_lone_surrogates += lone_surrogates
         return {"text": texts}
 
 
-def _warn_of_lone_surrogates(count: int, source: str) -> None:
+def warn_of_lone_surrogates(count: int, source: str) -> None:
+    """Say how many were replaced, if any were."""
     if count:
         logger.warning("%s: replaced %d lone surrogates, which are not valid Unicode, by U+FFFD", source, count)
 

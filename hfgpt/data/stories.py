@@ -9,11 +9,8 @@ Only integer arithmetic on `random.Random.getrandbits` is used, a sequence that 
 function of (seed, i) alone, so a longer corpus begins with the shorter one.
 """
 
-import hashlib
-import random
 import re
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterator
 
 from hfgpt.data.story_grammar import (
     ADJECTIVES,
@@ -40,6 +37,7 @@ from hfgpt.data.story_grammar import (
     TOWNS,
 )
 from hfgpt.data.story_plots import PLOTS
+from hfgpt.data.templates import Chance, fill_template
 
 __all__ = ["DEFAULT_NUM_STORIES", "generate_stories"]
 
@@ -54,35 +52,8 @@ PERCENT_NEW_PARAGRAPH = 28
 PERCENT_CONNECTIVE = 40
 PERCENT_MORAL = 80
 
-_INNERMOST_CHOICE = re.compile(r"\[([^\[\]]*)\]")
-_SENTENCE_START = re.compile(r"(^|[.!?] |\.\" |\n)([a-z])")
 _SPEECH_TAG = re.compile(r"(,\") said \{")
 _PRONOUNS = {"she": ("she", "her", "her", "herself", "girl"), "he": ("he", "him", "his", "himself", "boy")}
-
-_Item = TypeVar("_Item")
-
-
-class _Chance:
-    """Random choices by integer arithmetic only, so that they are the same on every machine."""
-
-    def __init__(self, seed: int, index: int) -> None:
-        digest = hashlib.blake2b(f"{seed}:{index}".encode(), digest_size=8).digest()
-        self._random = random.Random(int.from_bytes(digest, "big"))
-
-    def below(self, bound: int) -> int:
-        """A number from 0 to `bound - 1`."""
-        return (self._random.getrandbits(32) * bound) >> 32
-
-    def percent(self, percentage: int) -> bool:
-        return self.below(100) < percentage
-
-    def choose(self, items: Sequence[_Item]) -> _Item:
-        return items[self.below(len(items))]
-
-    def sample(self, items: Sequence[_Item], count: int) -> list[_Item]:
-        """`count` different items, in random order."""
-        remaining = list(items)
-        return [remaining.pop(self.below(len(remaining))) for _ in range(count)]
 
 
 def generate_stories(seed: int = 0, num_stories: int = DEFAULT_NUM_STORIES, *, first: int = 0) -> Iterator[str]:
@@ -94,10 +65,10 @@ def generate_stories(seed: int = 0, num_stories: int = DEFAULT_NUM_STORIES, *, f
         first: the number of the first of them.
     """
     for index in range(first, first + num_stories):
-        yield _tell(_Chance(seed, index))
+        yield _tell(Chance(seed, index))
 
 
-def _tell(chance: _Chance) -> str:
+def _tell(chance: Chance) -> str:
     """One story: introductions, the steps of a plot with digressions between them, a moral, an ending."""
     plot = PLOTS[chance.choose(tuple(PLOTS))]
     facts = _draw_facts(chance)
@@ -120,16 +91,7 @@ def _tell(chance: _Chance) -> str:
     text = sentences[0]
     for template in sentences[1:]:
         text += ("\n\n" if chance.percent(PERCENT_NEW_PARAGRAPH) else " ") + _vary_replies(template)
-    return _fill(text, facts, chance)
-
-
-def _fill(template: str, facts: dict[str, str], chance: _Chance) -> str:
-    """Choose among the alternatives, innermost first, put the facts in, and begin each sentence with a capital."""
-    text = template
-    while "[" in text:
-        text = _INNERMOST_CHOICE.sub(lambda match: chance.choose(match[1].split("|")), text)
-    text = text.format_map(facts)
-    return _SENTENCE_START.sub(lambda match: match[1] + match[2].upper(), text)
+    return fill_template(text, facts, chance)
 
 
 def _vary_replies(template: str) -> str:
@@ -140,7 +102,7 @@ def _vary_replies(template: str) -> str:
     return template[: first.end()] + _SPEECH_TAG.sub(r"\1 [said|said|replied|answered] {", template[first.end() :])
 
 
-def _draw_facts(chance: _Chance) -> dict[str, str]:
+def _draw_facts(chance: Chance) -> dict[str, str]:
     """Everything that stays the same through a story, by the slot's name in the grammar."""
     facts = _draw_people(chance) | _draw_animals(chance) | _draw_numbers(chance)
     for suffix, noun, colour in zip(("", "2"), chance.sample(THINGS, 2), chance.sample(COLOURS, 2), strict=True):
@@ -163,7 +125,7 @@ def _draw_facts(chance: _Chance) -> dict[str, str]:
     return facts
 
 
-def _draw_people(chance: _Chance) -> dict[str, str]:
+def _draw_people(chance: Chance) -> dict[str, str]:
     """The hero A, the friend B, a third child C, the elder E, with the pronouns of A, B and E."""
     gender_of = {name: gender for gender, names in NAMES.items() for name in names}
     hero, friend, third = chance.sample(tuple(gender_of), 3)
@@ -179,7 +141,7 @@ def _draw_people(chance: _Chance) -> dict[str, str]:
     return facts
 
 
-def _draw_animals(chance: _Chance) -> dict[str, str]:
+def _draw_animals(chance: Chance) -> dict[str, str]:
     """The hero's animal and the stray one, of different kinds and names."""
     animal, stray = chance.sample(ANIMALS, 2)
     pet, stray_name = chance.sample(PET_NAMES, 2)
@@ -194,7 +156,7 @@ def _draw_animals(chance: _Chance) -> dict[str, str]:
     }
 
 
-def _draw_numbers(chance: _Chance) -> dict[str, str]:
+def _draw_numbers(chance: Chance) -> dict[str, str]:
     """A count that goes down and up: n - k = nk, nk - m = r, r + p = t, t - 1 = tm, in words."""
     k, m, r, p = 2 + chance.below(4), 1 + chance.below(4), 1 + chance.below(4), 2 + chance.below(3)
     numbers = {"n": k + m + r, "k": k, "m": m, "r": r, "p": p, "nk": m + r, "t": r + p, "tm": r + p - 1}

@@ -203,7 +203,7 @@ def test_the_text_column_is_text_then_the_only_column_of_strings_then_asked_for(
         ("broken.json", b'[{"text": "fine"},\n {"text" "no colon"}]', "not valid JSON at line 2"),
         ("numbers.jsonl", b'{"text": "fine"}\n{"text": 3}\n', "does not hold a string at line 2 but 3"),
         ("lists.jsonl", b"[1, 2]\n", r"line 1 of .* is \[1, 2\]; a record must be"),
-        ("ragged.csv", b"text,n\nfine,1\none,two,three\n", "line 3 of .* has 3 fields where the header has 2"),
+        ("ragged.csv", b"text,n\nfine,1\none,two,three\n", "line 3 of .* has 3 fields where the first row has 2"),
         ("quotes.csv", b'text,n\n"no end,1\n', "not valid csv"),
         ("twice.csv", b"text,text\na,b\n", "names a column twice"),
         ("broken.parquet", b"not a parquet file at all", "cannot be read as parquet"),
