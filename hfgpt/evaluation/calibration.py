@@ -5,6 +5,7 @@ After C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On Calibration of Modern 
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -137,7 +138,7 @@ def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, num_
     return calibration_error_of_bins(reliability_bins(probabilities, labels, num_bins))
 
 
-def calibration_error_of_bins(bins: list[dict[str, Any]]) -> float:
+def calibration_error_of_bins(bins: Sequence[Mapping[str, Any]]) -> float:
     """The expected calibration error from what `reliability_bins` returned."""
     filled = [entry for entry in bins if entry["count"]]
     gaps = math.fsum(entry["count"] * abs(entry["accuracy"] - entry["confidence"]) for entry in filled)

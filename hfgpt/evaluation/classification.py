@@ -3,8 +3,8 @@
 Intervals are 95 % percentile bootstrap intervals (B. Efron and R. J. Tibshirani, "An Introduction to the Bootstrap",
 1993, section 13.3): the test examples are drawn anew, with replacement and not stratified, so that the shares of the
 classes vary, too. They say how much a result owes to the choice of the test examples; what another seed of the training
-would give they do not say. There is none for the area under the curve, which is dear, nor for the calibration error, which
-grows when examples are drawn anew.
+would give they do not say. There is none for the area under the curve, which is dear, nor for the calibration error,
+which grows when examples are drawn anew.
 """
 
 from collections.abc import Sequence

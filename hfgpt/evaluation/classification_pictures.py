@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_accuracy_curve", "draw_confusion_matrix", "draw_reliability_diagram"]
 
-BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#595959"
+BLUE, ORANGE, GREEN, VERMILION, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
+SKY_BLUE, GREY = "#56B4E9", "#595959"
 
 DOTS_PER_INCH = 120
 
@@ -41,9 +42,9 @@ def draw_confusion_matrix(matrix: Sequence[Sequence[int]], names: Sequence[str],
     side = num_classes * max(0.62, 1.5 - 0.15 * num_classes)  # inches: large cells for few classes
     font_size = 11 if num_classes <= 3 else 9 if num_classes <= 6 else 7.5
     short = [name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…" for name in map(str, names)]
-    label_room = 0.09 * max(map(len, short))
-
-    figure = _figure(max(4.8, side + label_room + 2.0), max(3.6, side + label_room + 1.2))
+    upright = num_classes <= 6 and max(map(len, short)) <= 10
+    name_room = 0.09 * max(map(len, short))  # inches
+    figure = _figure(max(4.8, side + name_room + 1.8), max(3.6, side + (0.2 if upright else 0.75 * name_room) + 0.9))
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(counts.shape):
@@ -51,14 +52,13 @@ def draw_confusion_matrix(matrix: Sequence[Sequence[int]], names: Sequence[str],
             axes.text(
                 column,
                 row,
-                f"{counts[row, column]:,}\n{shares[row, column]:.0%}",
+                f"{counts[row, column]:,}\n{_percent(shares[row, column])}",
                 ha="center",
                 va="center",
                 fontsize=font_size,
                 color="white" if shares[row, column] > 0.5 else "black",
             )
     # A name is text: what stands between dollar signs is no formula.
-    upright = num_classes <= 6 and max(map(len, short)) <= 10
     axes.set_xticks(range(num_classes), short, parse_math=False)
     axes.set_yticks(range(num_classes), short, parse_math=False)
     if not upright:
@@ -93,13 +93,13 @@ def draw_reliability_diagram(
     figure = _figure(4.6 * len(panels) + 0.4, 5.2)
     axes = figure.subplots(2, len(panels), sharex=True, sharey="row", height_ratios=(3, 1), squeeze=False)
     for column, (name, panel) in enumerate(panels):
-        error = calibration_error_of_bins(list(panel))
+        error = calibration_error_of_bins(panel)
         _draw_reliability(axes[0][column], axes[1][column], panel)
         axes[0][column].set_title(f"{name + ': ' if name else ''}expected calibration error {error:.3f}", fontsize=10)
     left = min(entry["lower"] for _, panel in panels for entry in panel if entry["count"])
-    axes[0][0].set(ylabel="accuracy", xlim=(left, 1), ylim=(0, 1.02))
+    axes[0][0].set(ylabel="accuracy", xlim=(min(left, 0.5), 1), ylim=(0, 1.02))
     axes[1][0].set(ylabel="examples")
-    axes[0][0].legend(loc="upper left", fontsize=9)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=9)
     figure.savefig(path, dpi=DOTS_PER_INCH)
 
 
@@ -107,16 +107,17 @@ def _draw_reliability(upper: "Axes", lower: "Axes", bins: Sequence[Mapping[str, 
     filled = [entry for entry in bins if entry["count"]]
     width = bins[0]["upper"] - bins[0]["lower"]
     middles = [(entry["lower"] + entry["upper"]) / 2 for entry in filled]
-    accuracies = [entry["accuracy"] for entry in filled]
-    gaps = [entry["confidence"] - entry["accuracy"] for entry in filled]
+    edges = [entry["lower"] for entry in filled], [entry["upper"] for entry in filled]
     style = {"width": width, "edgecolor": "white", "linewidth": 0.8}
-    upper.bar(middles, accuracies, color=BLUE, label="accuracy", **style)
-    upper.bar(
-        middles, gaps, bottom=accuracies, width=width, fill=False, edgecolor=VERMILION, hatch="///", label="confidence"
+    upper.bar(middles, [entry["accuracy"] for entry in filled], color=SKY_BLUE, label="accuracy", **style)
+    upper.hlines(
+        [entry["confidence"] for entry in filled], *edges, color=VERMILION, linewidth=2.5, label="mean confidence"
     )
     upper.plot([0, 1], [0, 1], linestyle="--", color=GREY, linewidth=1, label="well calibrated")
-    lower.bar(middles, [entry["count"] for entry in filled], color=GREY, **style)
+    counts = lower.bar(middles, [entry["count"] for entry in filled], color=GREY, **style)
+    lower.bar_label(counts, fmt="{:,.0f}", fontsize=7)
     lower.set(xlabel="confidence")
+    lower.margins(y=0.2)
     for axes in (upper, lower):
         axes.grid(alpha=0.3, axis="y")
         axes.set_axisbelow(True)
@@ -162,6 +163,13 @@ def draw_accuracy_curve(
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=9)
     figure.savefig(path, dpi=DOTS_PER_INCH)
+
+
+def _percent(share: float) -> str:
+    """Whole percents; a cell that is not empty never reads 0%, nor one that is not all of its row 100%."""
+    if 0 < share < 0.01:
+        return "<1%"
+    return ">99%" if 0.99 < share < 1 else f"{share:.0%}"
 
 
 def _figure(width: float, height: float) -> "Figure":

@@ -169,7 +169,7 @@ def _finite(value: Any) -> Any:
 
 def report_table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """The columns and rows of the table of all models, in the report's order."""
-    columns = ["model", "accuracy [95 % interval]", "macro F1", "Matthews", "ROC AUC", "ECE"]
+    columns = ["model", "accuracy [95 %]", "macro F1", "Matthews", "ROC AUC", "ECE"]
     rows = []
     for name, measured in report["models"].items():
         low, high = measured["intervals"]["accuracy"]

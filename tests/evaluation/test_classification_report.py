@@ -127,7 +127,7 @@ def test_an_infinite_loss_is_null_in_the_file(tmp_path) -> None:
 
 def test_the_table_has_a_row_for_each_model(report) -> None:
     columns, rows = report_table(report)
-    assert columns == ["model", "accuracy [95 % interval]", "macro F1", "Matthews", "ROC AUC", "ECE"]
+    assert columns == ["model", "accuracy [95 %]", "macro F1", "Matthews", "ROC AUC", "ECE"]
     assert [row[0] for row in rows] == ["before", "after", "majority"]
     after = report["models"]["after"]
     low, high = after["intervals"]["accuracy"]
@@ -178,7 +178,7 @@ def test_all_pictures_are_drawn(report, tmp_path) -> None:
 
 @pytest.mark.parametrize("num_classes", [2, 6, 20])
 def test_the_confusion_matrix_names_counts_and_shares(num_classes, figures, tmp_path) -> None:
-    matrix = np.random.default_rng(0).integers(1, 50, size=(num_classes, num_classes))
+    matrix = np.random.default_rng(0).integers(10, 50, size=(num_classes, num_classes))
     names = [f"a ${i}$ class whose name goes on and on" for i in range(num_classes)]
     draw_confusion_matrix(matrix.tolist(), names, tmp_path / "matrix.png")
     axes = figures[0].axes[0]
@@ -196,6 +196,11 @@ def test_a_class_without_examples_is_an_empty_row(figures, tmp_path) -> None:
     assert [text.get_text() for text in figures[0].axes[0].texts] == ["3\n100%", "0\n0%", "0\n0%", "0\n0%"]
 
 
+def test_a_share_that_is_not_nothing_does_not_read_so(figures, tmp_path) -> None:
+    draw_confusion_matrix([[399, 1], [1, 199]], NAMES, tmp_path / "matrix.png")
+    assert [text.get_text() for text in figures[0].axes[0].texts] == ["399\n>99%", "1\n<1%", "1\n<1%", "199\n>99%"]
+
+
 def test_the_reliability_diagram_shows_accuracies_and_counts_before_and_after(report, figures, tmp_path) -> None:
     bins = report["models"]["after"]["reliability_bins"]
     after = report["calibration"]["reliability_bins"]
@@ -205,6 +210,8 @@ def test_the_reliability_diagram_shows_accuracies_and_counts_before_and_after(re
         filled = [entry for entry in panel if entry["count"]]
         heights = [bar.get_height() for bar in upper.containers[0]]
         assert heights == [entry["accuracy"] for entry in filled]
+        (marks,) = upper.collections
+        assert [segment[0][1] for segment in marks.get_segments()] == [entry["confidence"] for entry in filled]
         assert [bar.get_height() for bar in lower.containers[0]] == [entry["count"] for entry in filled]
     assert "1.25" in upper_right.get_title()
 
