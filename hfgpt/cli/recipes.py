@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from hfgpt.errors import UserError
-from hfgpt.recipes.configuration import configs_folder
+from hfgpt.recipes.configuration import command_of, configs_folder
 
 
 def list_all() -> None:
@@ -30,7 +30,7 @@ def copy(name: str, destination: Path) -> None:
         shutil.copyfile(known[name], target)
     except OSError as error:
         raise UserError(f"{target} cannot be written: {error.strerror}.") from error
-    print(f"{target}: use it with hfgpt {name.split('/')[0]} --config {target}")
+    print(f"{target}: use it with {command_of(name.split('/')[0])} --config {target}")
 
 
 def _all() -> dict[str, Path]:

@@ -58,7 +58,7 @@ class ClassificationConfig(TrainingConfig):
     """Attention function: eager, sdpa, ... Default: transformers' choice."""
     trainable: Literal["head", "last_block", "last_n_blocks", "all", "lora"] = "last_block"
     """What is trained: the new head alone; with it the final norm and the last block (the book's way), or the last
-    num_trainable_blocks; everything; or the head and low-rank additions to every matrix of the blocks (LoRA, by peft)."""
+    num_trainable_blocks; everything; or the head and low-rank additions to every matrix of the blocks (LoRA, peft)."""
     num_trainable_blocks: int = 2
     """Blocks that last_n_blocks trains."""
     lora_rank: int = 16

@@ -1,18 +1,22 @@
 """The one configuration system: typed dataclasses, filled from a named YAML file, overridden on the command line."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from hfgpt.errors import UserError
-from hfgpt.training.config import TrainingConfig
 
-__all__ = ["configs_folder", "find_config", "parse_config", "shipped_configs"]
+__all__ = ["command_of", "config_from_fields", "configs_folder", "find_config", "parse_config", "shipped_configs"]
 
-ConfigT = TypeVar("ConfigT", bound=TrainingConfig)
+
+class _Config(Protocol):
+    def problems(self) -> list[str]: ...
+
+
+ConfigT = TypeVar("ConfigT", bound=_Config)
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the text under each field is its help
 
@@ -44,16 +48,26 @@ def find_config(recipe: str, name_or_path: str) -> Path:
     )
 
 
+def command_of(recipe: str) -> str:
+    """The command that runs a recipe, after the folder of its configurations: `hfgpt classify train`."""
+    return f"hfgpt {recipe.replace('_', ' ')}"
+
+
 def config_parser(recipe: str, config_class: type, description: str) -> ArgumentParser:
     """The parser of a recipe: `--config NAME|PATH`, then any field of `config_class`."""
-    parser = ArgumentParser(prog=f"hfgpt {recipe}", description=description, exit_on_error=False)
+    parser = ArgumentParser(prog=command_of(recipe), description=description, exit_on_error=False)
     names = ", ".join(shipped_configs(recipe))
     parser.add_argument("--config", action="config", help=f"A YAML file, or the name of a shipped one: {names}.")
     parser.add_class_arguments(config_class)
     return parser
 
 
-def parse_config(recipe: str, config_class: type[ConfigT], description: str, arguments: Sequence[str]) -> ConfigT:
+def parse_config(
+    recipe: str,
+    config_class: type[ConfigT],
+    description: str,
+    arguments: Sequence[str],
+) -> ConfigT:
     """Fill `config_class` from the YAML file, then from the other options, wherever `--config` stands among them.
 
     Both `--max_steps 5` and `--max-steps=5` are understood; of two options of one name the later one counts.
@@ -67,13 +81,33 @@ def parse_config(recipe: str, config_class: type[ConfigT], description: str, arg
         config = config_class(**{name: value for name, value in vars(namespace).items() if name != "config"})
     except ArgumentError as error:
         message = " ".join(str(error).split())
-        raise UserError(f"{message} (hfgpt {recipe} --help lists the options)") from error
+        raise UserError(f"{message} ({command_of(recipe)} --help lists the options)") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The YAML file given by --config cannot be read: {error}.") from error
+    _refuse_problems(config)
+    return config
+
+
+def config_from_fields(recipe: str, config_class: type[ConfigT], fields: Mapping[str, Any]) -> ConfigT:
+    """Fill `config_class` from fields, of the types that YAML has.
+
+    Raises:
+        UserError: As `parse_config`.
+    """
+    parser = config_parser(recipe, config_class, "")
+    try:
+        namespace = parser.parse_object(dict(fields))
+    except ArgumentError as error:
+        raise UserError(" ".join(str(error).split())) from error
+    config = config_class(**{name: value for name, value in vars(namespace).items() if name != "config"})
+    _refuse_problems(config)
+    return config
+
+
+def _refuse_problems(config: _Config) -> None:
     problems = config.problems()
     if problems:
         raise UserError(" ".join(problems))
-    return config
 
 
 def _normalise(recipe: str, arguments: Sequence[str]) -> list[str]:

@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     with exit_on_user_error():
         arguments = sys.argv[1:] if arguments is None else arguments
-        run = finetune_classification(parse_config("classify", ClassificationConfig, __doc__ or "", arguments))
+        config = parse_config("classify_train", ClassificationConfig, __doc__ or "", arguments)
+        run = finetune_classification(config)
     if run.stop_reason is not None and run.stop_reason.interrupted:
         sys.exit(run.stop_reason.exit_code)
 
