@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from hfgpt.errors import UserError, exit_on_user_error
+from hfgpt.evaluation.text_baselines import MAJORITY, TFIDF
 
 from .classification_config import ClassificationConfig
 from .configuration import config_from_fields, parse_config
@@ -146,8 +147,7 @@ def _summary(results: list[dict[str, Any]]) -> dict[str, Any]:
         "test_macro_f1": statistics.fmean(result["test_macro_f1"] for result in results),
         "seconds": statistics.fmean(result["seconds"] for result in results),
         "others": {
-            name: statistics.fmean(result["test_accuracies"][name] for result in results)
-            for name in ("majority class", "TF-IDF + logistic regression")
+            name: statistics.fmean(result["test_accuracies"][name] for result in results) for name in (MAJORITY, TFIDF)
         },
     }
 
@@ -167,7 +167,7 @@ def _print(summary: Mapping[str, Any], folder: Path) -> None:
                 f"{found['trained_parameters']:,}",
                 f"{100 * found['test_accuracy']:.1f}%{spread}",
                 f"{found['test_macro_f1']:.3f}",
-                f"{100 * found['others']['TF-IDF + logistic regression']:.1f}%",
+                f"{100 * found['others'][TFIDF]:.1f}%",
                 f"{found['seconds'] / 60:.1f}",
             ]
         )
@@ -199,10 +199,10 @@ def draw_ablations(variants: Mapping[str, Mapping[str, Any]], path: Path) -> Non
             )
             axes.plot(mean, row, "|", color="tab:blue", markersize=18, markeredgewidth=2)
         axes.annotate(f"{mean:.1f}", (mean, row), (0, 8), textcoords="offset points", ha="center", fontsize=8)
-    baselines = {100 * found["others"]["TF-IDF + logistic regression"] for found in variants.values()}
+    baselines = {100 * found["others"][TFIDF] for found in variants.values()}
     if len(baselines) == 1:
         (baseline,) = baselines
-        axes.axvline(baseline, linestyle="--", color="tab:gray", label=f"TF-IDF + logistic regression ({baseline:.1f})")
+        axes.axvline(baseline, linestyle="--", color="tab:gray", label=f"{TFIDF} ({baseline:.1f})")
         axes.legend(loc="lower left", fontsize=8)
     axes.set_yticks(range(len(variants)), variants)
     axes.invert_yaxis()

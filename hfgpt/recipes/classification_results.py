@@ -15,7 +15,8 @@ from torch.utils.data import Dataset
 
 from hfgpt.evaluation.calibration import Temperature, fit_temperature
 from hfgpt.evaluation.classification_report import build_report, draw_pictures, report_table, write_report
-from hfgpt.evaluation.text_baselines import log_probabilities, majority_baseline, tfidf_baseline
+from hfgpt.evaluation.metrics import load_metric
+from hfgpt.evaluation.text_baselines import MAJORITY, TFIDF, log_probabilities, majority_baseline, tfidf_baseline
 from hfgpt.training.events import TrainingRun
 from hfgpt.training.memory import MicroBatching, in_parts
 from hfgpt.training.task import Batch, Task
@@ -82,7 +83,15 @@ class ClassificationResults:
         return class_logits(self.task, self.classifier, self.parts[part], self.accelerator)
 
     def before_training(self, *, resumed: bool) -> None:
-        """Judge the test texts with the new head; a run that goes on has done so when it began."""
+        """Measure the baselines, and the new head on the test texts; a run that goes on has done that when it began.
+
+        Raises:
+            UserError: If the texts have no words, or a metric that was asked for cannot be loaded.
+        """
+        for name in self.config.extra_metrics:
+            load_metric(name)
+        if self.accelerator.is_main_process:
+            self._baselines = self._measure_baselines()
         if resumed:
             return
         logits = self._logits("test")
@@ -113,21 +122,22 @@ class ClassificationResults:
         pictures = draw_pictures(report, lines, validation_accuracies, folder)
         self._print(report, [folder / "loss_curve.png", *pictures], final)
 
+    def _measure_baselines(self) -> dict[str, NDArray[np.float64]]:
+        """Probabilities `(texts, classes)` of each baseline on the validation texts, and then on the test texts."""
+        corpus, num_labels = self.corpus, len(self.corpus.names)
+        judged = [*corpus.validation.texts(), *corpus.test.texts()]
+        weights = None if corpus.class_weights is None else dict(enumerate(corpus.class_weights.tolist()))
+        return {
+            MAJORITY: majority_baseline(corpus.train.labels, judged, num_labels),
+            TFIDF: tfidf_baseline(corpus.train.texts(), corpus.train.labels, judged, num_labels, class_weight=weights),
+        }
+
     def _report(
         self, run: TrainingRun, folder: Path, test: NDArray[np.float64], temperature: Temperature | None
     ) -> tuple[dict[str, Any], dict[str, float]]:
         """The report, and the baselines' accuracies on the validation texts."""
-        corpus, num_labels = self.corpus, len(self.corpus.names)
-        judged = [*corpus.validation.texts(), *corpus.test.texts()]
-        weights = None if corpus.class_weights is None else dict(enumerate(corpus.class_weights.tolist()))
-        baselines = {
-            "majority class": majority_baseline(corpus.train.labels, judged, num_labels),
-            "TF-IDF + logistic regression": tfidf_baseline(
-                corpus.train.texts(), corpus.train.labels, judged, num_labels, class_weight=weights
-            ),
-        }
-        num_validation = len(corpus.validation)
-        logits = {name: log_probabilities(found[num_validation:]) for name, found in baselines.items()}
+        corpus, num_validation = self.corpus, len(self.corpus.validation)
+        logits = {name: log_probabilities(found[num_validation:]) for name, found in self._baselines.items()}
         if (folder / BEFORE).is_file():
             logits["GPT before training"] = np.load(folder / BEFORE)
         else:
@@ -147,7 +157,7 @@ class ClassificationResults:
         )
         accuracies = {
             name: float((found[:num_validation].argmax(axis=1) == corpus.validation.labels).mean())
-            for name, found in baselines.items()
+            for name, found in self._baselines.items()
         }
         return report, accuracies
 
