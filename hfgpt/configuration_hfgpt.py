@@ -74,8 +74,8 @@ class HfGptConfig(PreTrainedConfig):
         attention_dropout: Dropout probability of the attention weights.
         residual_dropout: Dropout probability of each sub-layer's output, before it joins the residual stream.
         use_cache: Whether a forward pass without further word returns a key/value cache.
-        classifier_pooling: What `HfGptForSequenceClassification` judges a text by: the vector of its `"last_token"` (the
-            book), of its `"first_token"`, which in a causal model has seen nothing of the text but itself, or the
+        classifier_pooling: What `HfGptForSequenceClassification` judges a text by: the vector of its `"last_token"`
+            (the book), of its `"first_token"`, which in a causal model has seen nothing of the text but itself, or the
             `"mean"` of all. Padding never counts.
         bos_token_id, eos_token_id, pad_token_id: Ids of the special tokens, as the tokenizer has them, or None.
 
