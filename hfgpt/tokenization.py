@@ -2,6 +2,7 @@
 
 What is saved and seen is transformers' `PreTrainedTokenizerFast`; what encodes in bulk is tiktoken, through the
 `TextEncoder` of `hfgpt.bulk_encoding`, which also says why their ids are the same. `extend_tokenizer` adds tokens.
+A classifier's texts, in training as in use, become tokens by `encode_for_classification`.
 
 The special-token rule: text never becomes a special token. `<|endoftext|>` typed by a user or found in a corpus is
 encoded as ordinary bytes; only code that means it inserts the id. A saved tokenizer carries the rule as
@@ -15,10 +16,10 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tiktoken
-from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
@@ -44,11 +45,13 @@ __all__ = [
     "TextEncoder",
     "added_token_problems",
     "bulk_encoding",
+    "encode_for_classification",
     "encoding_from_gpt2_files",
     "extend_tokenizer",
     "fast_tokenizer",
     "load_tokenizer",
     "replace_lone_surrogates",
+    "separate_pairs",
     "train_tokenizer",
 ]
 
@@ -242,6 +245,56 @@ def fast_tokenizer(encoding: tiktoken.Encoding, *, model_max_length: int) -> Pre
     assert tokenizer.get_added_vocab() == special_tokens, "special tokens were given other ids"
     assert len(tokenizer) == encoding.n_vocab, "the vocabulary changed its size"
     return tokenizer
+
+
+class ClassifierInputs(NamedTuple):
+    """The token ids of each text (or pair), and how many were truncated and how many empty."""
+
+    input_ids: list[list[int]]
+    num_truncated: int
+    num_empty: int
+
+
+def encode_for_classification(
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Sequence[str],
+    text_pairs: Sequence[str] | None = None,
+    *,
+    max_length: int,
+) -> ClassifierInputs:
+    """Tokens of texts that are to be classified, as `pipeline` makes them with the saved tokenizer (`truncation=True`).
+
+    Longer texts are cut on the tokenizer's `truncation_side`; of a pair, the longer text first, so that the token
+    between them stays. An empty text, for which `pipeline` has no token at all, is the end-of-text token alone.
+
+    Args:
+        text_pairs: The second text of each pair; see `separate_pairs`.
+        max_length: Tokens of the longest, which may be a pair.
+    """
+    if not len(texts):
+        return ClassifierInputs([], 0, 0)
+    columns = [list(texts)] if text_pairs is None else [list(texts), list(text_pairs)]
+    input_ids: list[list[int]] = tokenizer(*columns, verbose=False)["input_ids"]
+    long = [row for row, ids in enumerate(input_ids) if len(ids) > max_length]
+    if long:
+        cut = tokenizer(*([column[row] for row in long] for column in columns), truncation=True, max_length=max_length)
+        tokenizer.backend_tokenizer.no_truncation()  # it keeps its last setting, and would save it
+        for row, ids in zip(long, cut["input_ids"], strict=True):
+            input_ids[row] = ids
+    num_empty = sum(not ids for ids in input_ids)
+    return ClassifierInputs([ids or [tokenizer.eos_token_id] for ids in input_ids], len(long), num_empty)
+
+
+def separate_pairs(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Have the tokenizer put the end-of-text token between the two texts of a pair; it is saved so, for `pipeline`."""
+    template = processors.TemplateProcessing(
+        single="$A",
+        pair=f"$A {tokenizer.eos_token} $B",
+        special_tokens=[(tokenizer.eos_token, tokenizer.eos_token_id)],
+    )
+    tokenizer.backend_tokenizer.post_processor = processors.Sequence(
+        [processors.ByteLevel(trim_offsets=False), template]
+    )
 
 
 def added_token_problems(tokens: Sequence[str], special_tokens: Sequence[str]) -> list[str]:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from huggingface_hub.utils.tqdm import are_progress_bars_disabled, enable_progress_bars
-from transformers.utils import logging as transformers_logging  # loaded already: `import hfgpt` needs transformers
 
 from hfgpt.errors import exit_on_user_error
+from hfgpt.recipes.weight_bars import hide_weight_bars
 from hfgpt.serving.defaults import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
 
 __all__ = ["app", "main"]
@@ -32,19 +31,9 @@ RECIPE_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True, "h
 
 def main() -> None:
     """Entry point of the `hfgpt` command."""
-    _hide_weight_bars()
+    hide_weight_bars()
     with exit_on_user_error():
         app()
-
-
-def _hide_weight_bars() -> None:
-    """transformers' bars for loading and saving weights would stand between the lines that the commands print.
-
-    Its switch turns off the bars of downloads, too, for which one waits: these are turned on again.
-    """
-    if not are_progress_bars_disabled():
-        transformers_logging.disable_progress_bar()
-        enable_progress_bars()
 
 
 @app.command(context_settings=RECIPE_ARGUMENTS)

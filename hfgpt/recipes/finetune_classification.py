@@ -35,6 +35,7 @@ from .frozen_cache import CachedTexts, cache_trunk_states, collate_states, decid
 from .labelled_corpus import EncodedTexts, LabelledCorpus, collate_texts, load_splits, prepare_labelled_corpus
 from .run_folder import check_run_folder, find_checkpoint, save_model
 from .running import train_in_folder
+from .weight_bars import hide_weight_bars
 
 __all__ = ["TextClassification", "finetune_classification", "main"]
 
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     A user's mistake ends it with one sentence and status 2, a signal with 128 + its number after a checkpoint.
     """
+    hide_weight_bars()
     with exit_on_user_error():
         arguments = sys.argv[1:] if arguments is None else arguments
         config = parse_config("classify_train", ClassificationConfig, __doc__ or "", arguments)

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 import xxhash
 from accelerate import Accelerator
-from tokenizers import processors
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
@@ -17,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from hfgpt.data.labelled import load_labelled
 from hfgpt.data.labelled_split import LabelledSplits, split_labelled
 from hfgpt.errors import UserError
+from hfgpt.tokenization import encode_for_classification, separate_pairs
 from hfgpt.training.processes import main_process_first
 
 from .classification_config import ClassificationConfig
@@ -32,8 +32,7 @@ class EncodedTexts(Dataset[dict[str, Any]]):
 
     Args:
         rows: Columns `text`, `text_pair` if there are pairs, and `label`.
-        max_length: Longer texts are truncated; None: whole.
-        truncation_side: Where they are cut.
+        max_length: Longer texts are truncated, on the tokenizer's `truncation_side`.
         seen_padding: Make every text so long with padding tokens that the model takes for text; None: none.
     """
 
@@ -41,21 +40,21 @@ class EncodedTexts(Dataset[dict[str, Any]]):
         self,
         rows: datasets.Dataset,
         tokenizer: PreTrainedTokenizerFast,
-        max_length: int | None,
-        truncation_side: str,
+        max_length: int,
         seen_padding: int | None = None,
     ) -> None:
         self.rows = rows
         self.labels = np.asarray(rows["label"], dtype=np.int64)
-        encoded = encode(tokenizer, rows, max_length=max_length, truncation_side=truncation_side)
-        self.num_truncated = encoded.num_truncated
-        self.num_empty = encoded.num_empty
+        columns = [list(rows[name]) for name in ("text", "text_pair") if name in rows.column_names]
+        encoded = encode_for_classification(tokenizer, *columns, max_length=max_length)
+        self.num_truncated, self.num_empty = encoded.num_truncated, encoded.num_empty
+        input_ids = encoded.input_ids
         if seen_padding is not None:
             padding = [tokenizer.pad_token_id] * seen_padding
-            encoded.input_ids = [(ids + padding)[:seen_padding] for ids in encoded.input_ids]
-        self.lengths = np.asarray([len(ids) for ids in encoded.input_ids], dtype=np.int64)
+            input_ids = [(ids + padding)[:seen_padding] for ids in input_ids]
+        self.lengths = np.asarray([len(ids) for ids in input_ids], dtype=np.int64)
         self._ends = np.cumsum(self.lengths)
-        self._tokens = np.concatenate([np.asarray(ids, dtype=np.int32) for ids in encoded.input_ids])
+        self._tokens = np.concatenate([np.asarray(ids, dtype=np.int32) for ids in input_ids])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -77,38 +76,6 @@ class EncodedTexts(Dataset[dict[str, Any]]):
         digest.update(self.lengths)  # type: ignore[arg-type]
         digest.update(self.labels)  # type: ignore[arg-type]
         return digest.hexdigest()
-
-
-@dataclass
-class Encoded:
-    """Token ids of some texts."""
-
-    input_ids: list[list[int]]
-    num_truncated: int
-    num_empty: int
-
-
-def encode(
-    tokenizer: PreTrainedTokenizerFast,
-    rows: datasets.Dataset | dict[str, Sequence[str]],
-    *,
-    max_length: int | None,
-    truncation_side: str,
-) -> Encoded:
-    """Tokens of the texts, as `pipeline` makes them with the saved tokenizer; of an empty one, the end-of-text token.
-
-    Args:
-        rows: Columns `text`, and `text_pair` if there are pairs.
-    """
-    columns = rows.column_names if isinstance(rows, datasets.Dataset) else rows
-    texts = [list(rows[name]) for name in ("text", "text_pair") if name in columns]
-    input_ids: list[list[int]] = tokenizer(*texts)["input_ids"] if len(texts[0]) else []
-    empty = sum(not ids for ids in input_ids)
-    input_ids = [ids or [tokenizer.eos_token_id] for ids in input_ids]
-    limit = max_length or max(map(len, input_ids), default=0)
-    truncated = sum(len(ids) > limit for ids in input_ids)
-    cut = slice(limit) if truncation_side == "right" else slice(-limit, None)
-    return Encoded([ids[cut] for ids in input_ids], truncated, empty)
 
 
 def collate_texts(
@@ -166,15 +133,13 @@ def prepare_labelled_corpus(
     if config.text_pair_column:
         separate_pairs(tokenizer)
     tokenizer.model_max_length = max_length
-    tokenizer.truncation_side = config.truncation_side
-    tokenizer.padding_side = "right"
+    tokenizer.truncation_side, tokenizer.padding_side = config.truncation_side, "right"
+    # A side is saved only if the tokenizer was made with one.
+    tokenizer.init_kwargs |= {"truncation_side": config.truncation_side, "padding_side": "right"}
     seen_padding = None
     if not config.ignore_padding:
         seen_padding = config.pad_to_length or max_length
-    parts = {
-        part: EncodedTexts(getattr(splits, part), tokenizer, max_length, config.truncation_side, seen_padding)
-        for part in PARTS
-    }
+    parts = {part: EncodedTexts(getattr(splits, part), tokenizer, max_length, seen_padding) for part in PARTS}
     weights = None if splits.class_weights is None else torch.tensor(splits.class_weights, dtype=torch.float32)
     return LabelledCorpus(
         tokenizer=tokenizer,
@@ -190,18 +155,6 @@ def prepare_labelled_corpus(
             *splits.description,
             *(_describe(name, part, max_length, config.truncation_side) for name, part in parts.items()),
         ],
-    )
-
-
-def separate_pairs(tokenizer: PreTrainedTokenizerFast) -> None:
-    """Have the tokenizer put the end-of-text token between the two texts of a pair; it is saved so, for `pipeline`."""
-    template = processors.TemplateProcessing(
-        single="$A",
-        pair=f"$A {tokenizer.eos_token} $B",
-        special_tokens=[(tokenizer.eos_token, tokenizer.eos_token_id)],
-    )
-    tokenizer.backend_tokenizer.post_processor = processors.Sequence(
-        [processors.ByteLevel(trim_offsets=False), template]
     )
 
 

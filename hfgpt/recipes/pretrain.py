@@ -43,6 +43,7 @@ from .run_folder import (
 )
 from .running import train_in_folder
 from .samples import SampleText
+from .weight_bars import hide_weight_bars
 
 __all__ = ["LanguageModeling", "main", "pretrain"]
 
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     A user's mistake ends it with one sentence and status 2, a signal with 128 + its number after a checkpoint.
     """
+    hide_weight_bars()
     with exit_on_user_error():
         arguments = sys.argv[1:] if arguments is None else arguments
         run = pretrain(parse_config("pretrain", PretrainConfig, __doc__ or "", arguments))
