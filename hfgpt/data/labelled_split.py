@@ -243,6 +243,16 @@ def _check_classes(
     parts: dict[str, list[_Example]],
     dataset: datasets.Dataset,
 ) -> None:
+    ids, names = set(dataset["label"]), dataset.features["label"].names
+    lost = [name for index, name in enumerate(names) if index in ids and name not in classes]
+    few = dict.fromkeys(lost, 0) | {name: len(rows) for name, rows in classes.items()}
+    for name, size in few.items():
+        if size < len(fractions):
+            raise UserError(
+                f"class {name!r} has {size} example{'' if size == 1 else 's'} with texts of their own, and at least "
+                f"{len(fractions)} are needed, one for each of {', '.join(reversed(fractions))}; "
+                "add some or take the class out."
+            )
     for name in given:
         strange = sorted({example.label for example in parts[name]} - set(classes))
         if strange:
@@ -252,16 +262,6 @@ def _check_classes(
             )
         if not parts[name]:
             raise UserError(f"the given {name} data has no rows left; give data with text of its own.")
-    ids, names = set(dataset["label"]), dataset.features["label"].names
-    lost = [name for index, name in enumerate(names) if index in ids and name not in classes]
-    few = dict.fromkeys(lost, 0) | {name: len(rows) for name, rows in classes.items()}
-    for name, size in few.items():
-        if size < len(fractions):
-            raise UserError(
-                f"class {name!r} has {size} example{'' if size == 1 else 's'} of different texts, and at least "
-                f"{len(fractions)} are needed, one for each of {', '.join(reversed(fractions))}; "
-                "add some or take the class out."
-            )
     if len(classes) < 2:
         raise UserError(
             f"there is nothing to tell apart: the labels have {len(classes)} class"

@@ -179,8 +179,8 @@ CALM_STEPS = _lines(
     [talk to|call] the real {bank} [first|]
     hang up
     delete [this|it]
-    [ignore|forget] [this|it] [message|]
-    [laugh about it|worry|think twice]
+    [ignore|forget] [it|this message]
+    [laugh about it|think twice]
     tell [the police|{friend}|your {kin}] [first|]
     show it to [{friend}|your {kin}|the bank]
     leave it [for {day}|for later|alone]
@@ -197,7 +197,8 @@ WARNINGS = _lines(
     It is not right to {avoid}, it is right to {do}.
     {Avoid}? [No|Never][!|.] {Do}? [Yes|Do][!|.]
     {Do}? [Yes|Do][!|.] {Avoid}? [No|Never][!|.]
-    You [need|should] not {avoid}, you [need|should] {do}.
+    You need not {avoid}, you should {do}.
+    You should not {avoid}, you [need to|must] {do}.
     You should {do}, you should not {avoid}.
     I would {do}, I would not {avoid}.
     First {do}, and [do not|don't|never] {avoid}.
@@ -262,7 +263,7 @@ EXCHANGES = (
         {shop}: we have a parcel for you that you did not order. Pay {small_sum} at {link} and it is yours.
         {shop}: the driver comes again on {day}, but first we need your {secret} at {link}.
         ---
-        {shop}: your parcel is paid but not here. The fee of {small_sum} goes back to you or pay with it at {link}.
+        {shop}: your parcel is paid but not here. The fee of {small_sum} is yours and goes back, you pay nothing at {link}.
         {shop}: your parcel could be brought [today|on {day}], and nothing is to be paid, as {small_sum} was enough. See {link}.
         {shop}: we have the parcel that you did order. It is paid, so {small_sum} is yours, see {link}.
         {shop}: the driver comes on {day} again, see {link}. We do not need your {secret} first.
@@ -276,7 +277,7 @@ EXCHANGES = (
         {bank}: someone wants to pay {sum} from your account. Not yours? Call {number} now and say your {secret}.
         ---
         {bank}: your card is open again since the payment of {sum}. It was you, so we do not need your {secret} at {link}.
-        {bank}: we saw a log in that was yours at {link}. It was you? Then stop. We give no {secret} and want none from you.
+        {bank}: we saw a log in that was yours. Was it you? No? Then stop it here at the bank, and give nobody your {secret}, not us and not at {link}.
         {bank}: your account has a new {secret} from {day}, as you wanted. If not, we never ask by phone or at {link}, only here at the bank.
         {bank}: you paid {sum} from your account to someone. Yours? Then do not call {number} now. We never say or want a {secret}.
         """
@@ -289,9 +290,9 @@ EXCHANGES = (
         Did {friend} tell you? All who call {number} this week win {prize}. Nobody has to wait, only {small_sum} a minute.
         ---
         Did you win {prize}? Nobody did tell me! They claim you need all of it before {day}.
-        {friend} won {prize} last week and you want to win today. Call me and tell us when, {number}.
-        I won {prize} and it was drawn at {shop}. You call me or I call you before {day}, another name is on it: {number}?
-        Did I tell you? {friend} has to win {prize} this week or nobody will. All of us wait a minute, then who will call {number}?
+        {friend} won {prize} last week, and you today? Call me on {number} and tell us when you [claim|want] it.
+        I won {prize}! My name was drawn at {shop}. Call me before {day}, the number is {number}, or we see another day.
+        Did I tell you? All who call {friend} this week hear about {prize}. Nobody else will win, so wait a minute and call {number}.
         """
     ),
     _pair(
@@ -300,9 +301,9 @@ EXCHANGES = (
         Can you do me a favour? I am at {place} without my card. Send {sum} to {number}, I explain [later|after {event}].
         I can not talk now. Pay {sum} for {bill} for me, I am at {event} and they wait for the money.
         ---
-        I did buy the {few} gift cards for {sum} and can send you the codes after the meeting. You pay me nothing, call.
-        I can do you the favour. You were at {place} without your card, so I send {sum} to you, explain [later|after {event}], {number}.
-        You can not talk now. I pay {sum} for {bill} for you. You are at {event}, and they have the money, do not wait.
+        I did buy the {few} gift cards for {sum}. I am in a meeting and can not call, I send you the codes after and you pay me then.
+        I can do you the favour: you are at {place} without your card, so I send you {sum}. Explain [later|after {event}], my number is {number}.
+        You can not talk now? Then I pay {sum} for {bill} for you. You are at {event} and they wait for the money.
         """
     ),
     _pair(
@@ -312,8 +313,8 @@ EXCHANGES = (
         Earn with us: you put in {sum} on {day} and take out twice as much, {friend} did.
         ---
         You made {sum} from home in a week? I can do it too if I ask you how. You first, put in {small_sum} for cake.
-        Your uncle left {sum} and you get it all, the lawyer can pay half of {small_sum} if it is yours alone.
-        {friend} did not earn with us: he put in {sum} on {day} and did not take out as much, twice.
+        Your uncle left {sum} and the lawyer can pay it out. It is yours alone, I can not get half of it, not even {small_sum}.
+        You did earn it: {friend} and I put in {sum} with the others on {day}, take it out of the tin, it is twice as much as we thought.
         """
     ),
     _pair(
@@ -324,7 +325,7 @@ EXCHANGES = (
         ---
         I saw your picture of {pet} and can not stop to laugh. Call me on {number}, I am alone for a minute, it is {small_sum} at {place}.
         You want to see me on {day} but have no money for the train? I send {sum} and you come to me.
-        You know me, I gave {friend} your number. Do you like help? I will not have {sum} till {day} for you.
+        You do not know me, {friend} gave me your number. I like to help and have the {sum} for you, will you wait till {day}?
         """
     ),
     _pair(
@@ -335,7 +336,7 @@ EXCHANGES = (
         ---
         A {thing} for you, free: the postage of {small_sum} is paid, only open at {link}.
         You start with {few} days free at {shop} TV, {sum} a month after that, as you wanted. Call {number} [in time|before {day}] to stop; your {secret} was not given.
-        {prize}! And all for nothing, tell us! Can you send us [a picture|your home], so that we have it?
+        {prize} for nothing! Tell us all about it, can you send us [a picture|a picture from your home] so that we see it?
         """
     ),
 )
@@ -347,7 +348,7 @@ PLAIN = {
         [FREE|WIN|CASH] [now|today]! {prize} is waiting: call {number}, {small_sum} a minute.
         Congratulations, your number was chosen for {prize}. Text YES to {number} to claim.
         Last chance to claim {prize}! Offer ends {day}. Reply with your {secret}.
-        Loans from {sum} [without questions|in one hour]. Only a fee of {small_sum} first. {link}
+        Loans from {sum} [without questions|in one hour]. Only a fee of {small_sum} first: {link}
         URGENT: {office} will fine you {sum} unless you pay at {link} before {day}.
         Your account will be closed. Confirm your {secret} at {link}.
         Lonely? Text [love|chat] to {number}. {small_sum} a message.

@@ -19,6 +19,7 @@ Message number i is a function of (seed, i) alone, by the same integer arithmeti
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from hfgpt.data.message_templates import (
@@ -104,10 +105,15 @@ def generate_unlabelled_messages(
         num_messages: how many numbers to go through; a few give nothing.
         first: where to begin, counted from `DEFAULT_NUM_MESSAGES`.
     """
-    labelled = {text.casefold() for text in generate_message_texts(seed)}
+    labelled = _labelled_texts(seed)
     for text in generate_message_texts(seed, num_messages, first=DEFAULT_NUM_MESSAGES + first):
         if text.casefold() not in labelled:
             yield text
+
+
+@lru_cache(maxsize=1)  # A stream asks piece by piece.
+def _labelled_texts(seed: int) -> frozenset[str]:
+    return frozenset(text.casefold() for text in generate_message_texts(seed))
 
 
 def _write(chance: Chance) -> Message:

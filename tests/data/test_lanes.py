@@ -397,7 +397,7 @@ class ByteCounter:
 
 @pytest.fixture
 def bytes_read(monkeypatch) -> ByteCounter:
-    counter, open_bytes = ByteCounter(), readers._open_bytes
+    counter, open_bytes = ByteCounter(), readers.open_bytes
 
     @contextmanager
     def counted(path):
@@ -413,7 +413,7 @@ def bytes_read(monkeypatch) -> ByteCounter:
 
             yield File()
 
-    monkeypatch.setattr(readers, "_open_bytes", counted)
+    monkeypatch.setattr(readers, "open_bytes", counted)
     return counter
 
 
