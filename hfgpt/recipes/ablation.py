@@ -1,7 +1,7 @@
 """One training many times, each with something changed, and one table of what that does (the book's section 6.6 asks).
 
-hfgpt classify ablate --config ablations
-hfgpt classify ablate --config ablations --base.source my.csv --base.init_from my-model --seeds [1,2,3]
+hfgpt classify ablate --config book
+hfgpt classify ablate --config book --base.source my.csv --base.init_from my-model --seeds [1,2,3]
 """
 
 import dataclasses
@@ -77,9 +77,10 @@ def run_ablations(config: AblationConfig) -> dict[str, Any]:
     trainings = {
         (name, seed): _training(config, name, seed, folder) for name, seed in product(config.variants, config.seeds)
     }
+    finished = {which for which, training in trainings.items() if _is_finished(training)}  # refuses before any training
     for number, ((name, seed), training) in enumerate(trainings.items(), start=1):
         which = f"{number} of {len(trainings)}: {name}, seed {seed}"
-        if _is_finished(training):
+        if (name, seed) in finished:
             print(f"--- {which}: finished before, in {training.output_dir}")
             continue
         print(f"--- {which}")

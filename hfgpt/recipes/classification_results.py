@@ -3,6 +3,7 @@
 import json
 import shlex
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,20 @@ from .finetuned_classifier import FinetunedClassifier
 from .labelled_corpus import LabelledCorpus
 from .run_folder import save_final, write_results
 
-__all__ = ["ClassificationResults", "class_logits"]
+__all__ = ["ClassificationResults", "check_metrics", "class_logits"]
 
 BEFORE = "logits_before_training.npy"
+TEXTS_AT_ONCE = 64
+
+
+def check_metrics(names: Sequence[str]) -> None:
+    """Load metrics that are needed when training is over.
+
+    Raises:
+        UserError: If one cannot be loaded.
+    """
+    for name in names:
+        load_metric(name)
 
 
 def class_logits(
@@ -39,10 +51,9 @@ def class_logits(
 
     The batches are made by length, and are the same on any number of processes.
     """
-    size = 64 * accelerator.num_processes
     lengths = task.lengths(examples)
     order = np.arange(len(examples)) if lengths is None else np.argsort(lengths, kind="stable")  # type: ignore[arg-type]
-    batches = [order[start : start + size].tolist() for start in range(0, len(order), size)]
+    batches = [order[start : start + TEXTS_AT_ONCE].tolist() for start in range(0, len(order), TEXTS_AT_ONCE)]
     batching = MicroBatching()
     was_training = model.training
     model.eval()
@@ -82,18 +93,23 @@ class ClassificationResults:
     def _logits(self, part: str) -> NDArray[np.float64]:
         return class_logits(self.task, self.classifier, self.parts[part], self.accelerator)
 
-    def before_training(self, *, resumed: bool) -> None:
-        """Measure the baselines, and the new head on the test texts; a run that goes on has done that when it began.
+    def measure_baselines(self) -> None:
+        """Measure classifiers without a neural network, which takes seconds; on the first process.
 
         Raises:
-            UserError: If the texts have no words, or a metric that was asked for cannot be loaded.
+            UserError: If the texts have no words.
         """
-        for name in self.config.extra_metrics:
-            load_metric(name)
-        if self.accelerator.is_main_process:
-            self._baselines = self._measure_baselines()
-        if resumed:
-            return
+        corpus, num_labels = self.corpus, len(self.corpus.names)
+        judged = [*corpus.validation.texts(), *corpus.test.texts()]
+        weights = None if corpus.class_weights is None else dict(enumerate(corpus.class_weights.tolist()))
+        # Probabilities (texts, classes) on the validation texts, and then on the test texts.
+        self._baselines = {
+            MAJORITY: majority_baseline(corpus.train.labels, judged, num_labels),
+            TFIDF: tfidf_baseline(corpus.train.texts(), corpus.train.labels, judged, num_labels, class_weight=weights),
+        }
+
+    def measure_before_training(self) -> None:
+        """Have the new head judge the test texts; a run that goes on has done that when it began."""
         logits = self._logits("test")
         if self.accelerator.is_main_process:
             np.save(Path(self.config.output_dir) / BEFORE, logits)
@@ -121,16 +137,6 @@ class ClassificationResults:
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         pictures = draw_pictures(report, lines, validation_accuracies, folder)
         self._print(report, [folder / "loss_curve.png", *pictures], final)
-
-    def _measure_baselines(self) -> dict[str, NDArray[np.float64]]:
-        """Probabilities `(texts, classes)` of each baseline on the validation texts, and then on the test texts."""
-        corpus, num_labels = self.corpus, len(self.corpus.names)
-        judged = [*corpus.validation.texts(), *corpus.test.texts()]
-        weights = None if corpus.class_weights is None else dict(enumerate(corpus.class_weights.tolist()))
-        return {
-            MAJORITY: majority_baseline(corpus.train.labels, judged, num_labels),
-            TFIDF: tfidf_baseline(corpus.train.texts(), corpus.train.labels, judged, num_labels, class_weight=weights),
-        }
 
     def _report(
         self, run: TrainingRun, folder: Path, test: NDArray[np.float64], temperature: Temperature | None

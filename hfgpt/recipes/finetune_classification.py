@@ -24,14 +24,15 @@ from hfgpt.tokenization import load_tokenizer
 from hfgpt.training.batches import num_training_steps
 from hfgpt.training.engine import start_accelerator
 from hfgpt.training.events import TrainingRun
+from hfgpt.training.processes import on_main_process
 from hfgpt.training.reports import LossCurve
 from hfgpt.training.task import Batch, Task
 
 from .classification_config import ClassificationConfig
-from .classification_results import ClassificationResults
+from .classification_results import ClassificationResults, check_metrics
 from .configuration import parse_config
 from .finetuned_classifier import FinetunedClassifier, weighted_cross_entropy
-from .frozen_cache import CachedTexts, cache_trunk_states, collate_states, decide_cache
+from .frozen_cache import CacheDecision, CachedTexts, cache_trunk_states, collate_states, decide_cache
 from .labelled_corpus import EncodedTexts, LabelledCorpus, collate_texts, load_splits, prepare_labelled_corpus
 from .run_folder import check_run_folder, find_checkpoint, save_model
 from .running import train_in_folder
@@ -66,8 +67,9 @@ def finetune_classification(config: ClassificationConfig) -> TrainingRun:
     accelerator = start_accelerator(config)
     check_run_folder(config)
     resume_from = find_checkpoint(config, accelerator)
-    splits = load_splits(config, accelerator)
+    on_main_process(accelerator, lambda: check_metrics(config.extra_metrics))
     tokenizer = load_tokenizer(config.tokenizer or config.init_from)
+    splits = load_splits(config, accelerator)
     set_seed(config.seed)  # of the new head
     model = load_classifier(config, tokenizer, list(splits.train.features["label"].names), resume_from)
     corpus = prepare_labelled_corpus(config, splits, tokenizer, model.config.max_position_embeddings)
@@ -83,11 +85,16 @@ def finetune_classification(config: ClassificationConfig) -> TrainingRun:
         classifier.load_unmerged(resume_from)
     task = TextClassification(corpus, config)
     num_training_steps(task.train_examples, config)  # refuses too few texts
+    folder = Path(config.output_dir)
+    decision = task.decide_cache(classifier, folder, accelerator)
     results = ClassificationResults(config, corpus, task, task.parts, classifier, accelerator)
+    on_main_process(accelerator, results.measure_baselines)
 
     def begin() -> None:
-        accelerator.print(task.keep_frozen_states(classifier, Path(config.output_dir), accelerator))
-        results.before_training(resumed=resume_from is not None)
+        if decision.use:
+            task.keep_frozen_states(classifier, folder, accelerator)
+        if resume_from is None:
+            results.measure_before_training()
 
     def save(folder: Path, weights: dict[str, Tensor]) -> None:
         classifier.save_unmerged(folder, weights)
@@ -99,7 +106,11 @@ def finetune_classification(config: ClassificationConfig) -> TrainingRun:
         config,
         accelerator,
         resume_from=resume_from,
-        lines=[*corpus.description, f"trained on {accelerator.device}: {classifier.describe()}"],
+        lines=[
+            *corpus.description,
+            f"trained on {accelerator.device}: {classifier.describe()}",
+            decision.reason,
+        ],
         callbacks=[LossCurve(unit="nats per text")],
         save_model=save,
         begin=begin,
@@ -165,22 +176,28 @@ class TextClassification(Task):
         """The same to validate on."""
         return self.parts["validation"]
 
-    def keep_frozen_states(self, classifier: FinetunedClassifier, folder: Path, accelerator: Accelerator) -> str:
-        """Replace the texts by what the frozen part of the model makes of them, if that is to be kept.
+    def decide_cache(self, classifier: FinetunedClassifier, folder: Path, accelerator: Accelerator) -> CacheDecision:
+        """Whether what the frozen part of the model makes of the texts is to be kept in `folder`; writes nothing.
 
-        Returns:
-            What was done and why, in a line.
+        Raises:
+            UserError: If it is to be, and there is no room.
         """
-        encoded: dict[str, EncodedTexts] = {name: getattr(self.corpus, name) for name in self.parts}
-        texts = [part[index]["input_ids"] for part in encoded.values() for index in range(len(part))]
-        decision = decide_cache(self.config.cache_frozen, classifier, texts, folder, accelerator)
-        if decision.use:
-            states, first = cache_trunk_states(classifier, texts, folder, accelerator), 0
-            for name, part in encoded.items():
-                self.parts[name] = CachedTexts(part, states, first)
-                first += len(part)
-            self.collate = collate_states  # type: ignore[method-assign]
-        return decision.reason
+        return decide_cache(self.config.cache_frozen, classifier, self._input_ids(), folder, accelerator)
+
+    def keep_frozen_states(self, classifier: FinetunedClassifier, folder: Path, accelerator: Accelerator) -> None:
+        """Replace the texts by what the frozen part of the model makes of them."""
+        states, first = cache_trunk_states(classifier, self._input_ids(), folder, accelerator), 0
+        for name, part in self._encoded().items():
+            self.parts[name] = CachedTexts(part, states, first)
+            first += len(part)
+        self.collate = collate_states  # type: ignore[method-assign]
+
+    def _encoded(self) -> dict[str, EncodedTexts]:
+        return {name: getattr(self.corpus, name) for name in self.parts}
+
+    def _input_ids(self) -> list[Tensor]:
+        """The tokens of all texts, part after part."""
+        return [part[index]["input_ids"] for part in self._encoded().values() for index in range(len(part))]
 
     def lengths(self, examples: Dataset) -> Sequence[int]:
         """In tokens; texts that are read from the cache have the same."""

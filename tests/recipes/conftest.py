@@ -1,16 +1,10 @@
-"""What the tests of the recipes share: caches of their own, a small text, a tiny recipe, and processes to run it in."""
+"""What the tests of the recipes share: caches of their own, small texts, tiny recipes, and a comparison of two runs."""
 
 import json
-import multiprocessing
-import os
 import random
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import datasets
@@ -22,8 +16,10 @@ from safetensors.torch import load_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from hfgpt import HfGptConfig, HfGptForCausalLM
-from hfgpt.recipes.pretrain import main
+from hfgpt.recipes import finetune_classification, pretrain
 from hfgpt.tokenization import train_tokenizer
+
+from .processes import ForkedRun, Launch
 
 WORDS = [
     "the",
@@ -112,24 +108,13 @@ def _with_tokenizer(model: Any, tmp_path_factory: pytest.TempPathFactory, tokeni
 
 
 class Recipe:
-    """`hfgpt pretrain` with a tiny configuration."""
+    """The command of a recipe with a tiny configuration; `module` is the one with its `main`."""
 
-    def __init__(self, folder: Path, source: Path, capsys: pytest.CaptureFixture[str] | None = None) -> None:
-        self.folder, self.output_dir, self.capsys = folder, folder / "run", capsys
-        self.fields: dict[str, Any] = {
-            "output_dir": str(self.output_dir),
-            "source": str(source),
-            "tokenizer": "train",
-            "tokenizer_vocab_size": 280,
-            "block_size": 16,
-            "model": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2},
-            "max_steps": 4,
-            "global_batch_size": 4,
-            "logging_steps": 2,
-            "eval_steps": 2,
-            "max_eval_batches": 2,
-            "sample_max_new_tokens": 5,
-        }
+    def __init__(
+        self, module: ModuleType, folder: Path, fields: dict[str, Any], capsys: pytest.CaptureFixture[str] | None = None
+    ) -> None:
+        self.module, self.folder, self.output_dir, self.capsys = module, folder, folder / "run", capsys
+        self.fields = {"output_dir": str(self.output_dir), **fields}
 
     def arguments(self, **fields: Any) -> list[str]:
         """The configuration with these changes, as the arguments of the command. None takes a field out."""
@@ -140,13 +125,13 @@ class Recipe:
 
     def run(self, *arguments: str, **fields: Any) -> str:
         """Run to the end; what it printed."""
-        main([*self.arguments(**fields), *arguments])
+        self.module.main([*self.arguments(**fields), *arguments])
         return self.capsys.readouterr().out
 
     def refusal(self, *arguments: str, **fields: Any) -> str:
         """Run, expect status 2 and one sentence without a traceback; that sentence."""
         with pytest.raises(SystemExit) as stopped:
-            main([*self.arguments(**fields), *arguments])
+            self.module.main([*self.arguments(**fields), *arguments])
         assert stopped.value.code == 2
         lines = [line for line in self.capsys.readouterr().err.splitlines() if line.startswith("hfgpt: error: ")]
         assert len(lines) == 1
@@ -161,124 +146,79 @@ class Recipe:
         return [json.loads(line) for line in text.splitlines()]
 
 
+def pretraining(source: Path) -> dict[str, Any]:
+    return {
+        "source": str(source),
+        "tokenizer": "train",
+        "tokenizer_vocab_size": 280,
+        "block_size": 16,
+        "model": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2},
+        "max_steps": 4,
+        "global_batch_size": 4,
+        "logging_steps": 2,
+        "eval_steps": 2,
+        "max_eval_batches": 2,
+        "sample_max_new_tokens": 5,
+    }
+
+
 @pytest.fixture
 def recipe(tmp_path: Path, text_file: Path, capsys: pytest.CaptureFixture[str]) -> Recipe:
-    return Recipe(tmp_path, text_file, capsys)
+    """`hfgpt pretrain`."""
+    return Recipe(pretrain, tmp_path, pretraining(text_file), capsys)
 
 
 @pytest.fixture(scope="session")
 def recipe_in(text_file: Path) -> Callable[[Path], Recipe]:
-    """A recipe in a folder of the caller's, for runs that several tests look at."""
-    return lambda folder: Recipe(folder, text_file)
+    """The same in a folder of the caller's, for runs that several tests look at."""
+    return lambda folder: Recipe(pretrain, folder, pretraining(text_file))
 
 
-# What a forked process runs. Each batch that it computes is written down, with the step that it belongs to.
-RUN_RECIPE = """
-import datasets, json, logging, torch
-from hfgpt.recipes.pretrain import main
-from hfgpt.training.batches import TrainingBatches
-
-output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-os.dup2(output, 1), os.dup2(output, 2)
-os.environ.update(environment)
-torch.set_num_threads(1)
-datasets.config.HF_DATASETS_CACHE = datasets_cache
-batches = TrainingBatches.__iter__
-
-def witnessed(self):
-    with open(seen, "a", buffering=1) as file:
-        for step, micro_batches in zip(self.steps, batches(self)):
-            rows = [row for batch in micro_batches for row in batch["input_ids"].tolist()]
-            print(json.dumps([step, rows]), file=file)
-            yield micro_batches
-
-TrainingBatches.__iter__ = witnessed
-exec(prelude)
-main(arguments)
-"""
+def labelled_sentences(count: int, seed: int = 0) -> list[tuple[str, str]]:
+    """Different texts of 3 to 9 words with the names of their classes, which have no word in common."""
+    chance, vocabularies = random.Random(seed), {"ham": WORDS[:8], "spam": WORDS[8:]}
+    rows: dict[str, str] = {}
+    while len(rows) < count:
+        label = ("ham", "spam")[len(rows) % 2]
+        rows[" ".join(chance.choices(vocabularies[label], k=chance.randint(3, 9)))] = label
+    return list(rows.items())
 
 
-class ForkedRun:
-    """The recipe in real processes of its own, `num_processes` of them joined by gloo as a launcher would join them."""
-
-    def __init__(
-        self, folder: Path, arguments: list[str], *, num_processes: int = 1, prelude: str = "", **environment: str
-    ) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        context = multiprocessing.get_context("forkserver")  # forks from a process that has imported everything
-        context.set_forkserver_preload(["hfgpt.recipes.pretrain"])
-        environment |= {"ACCELERATE_USE_CPU": "true"}
-        if num_processes > 1:
-            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-            environment |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(num_processes))
-        self.processes = []
-        for rank in range(num_processes):
-            ranks = dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)) if num_processes > 1 else {}
-            names = {
-                "arguments": arguments,
-                "environment": environment | ranks,
-                "log": str(folder / f"log-{rank}.txt"),
-                "seen": str(folder / f"seen-{rank}.jsonl"),
-                "datasets_cache": str(folder / "datasets_cache"),
-                "prelude": prelude,
-            }
-            self.processes.append(context.Process(target=exec, args=("import os\n" + RUN_RECIPE, names)))
-            self.processes[-1].start()
-
-    def send(self, number: signal.Signals, rank: int = 0) -> None:
-        os.kill(self.processes[rank].pid, number)
-
-    def wait(self, *, timeout: float = 120) -> list[int]:
-        """The exit codes."""
-        deadline = time.monotonic() + timeout
-        for process in self.processes:
-            process.join(max(0, deadline - time.monotonic()))
-        codes = [process.exitcode for process in self.processes]
-        for process in self.processes:
-            process.kill()
-        assert None not in codes, f"hangs: {codes}\n{self.printed}"
-        return codes
-
-    def finish(self) -> str:
-        """Wait for a good end; what was printed."""
-        codes = self.wait()
-        assert codes == [0] * len(codes), self.printed
-        return self.printed
-
-    def wait_for(self, path: Path) -> None:
-        """Wait until the run has written a file or folder."""
-        wait_for(path, lambda: any(process.exitcode is not None for process in self.processes), lambda: self.printed)
-
-    @property
-    def printed(self) -> str:
-        return "".join(path.read_text(encoding="utf-8") for path in sorted(self.folder.glob("log-*.txt")))
-
-    @property
-    def seen(self) -> dict[int, list[list[int]]]:
-        """For each step, the rows of its global batch: those of the first process, of the second, ..."""
-        rows: dict[int, list[list[int]]] = {}
-        for rank in range(len(self.processes)):
-            for line in (self.folder / f"seen-{rank}.jsonl").read_text(encoding="utf-8").splitlines():
-                step, part = json.loads(line)
-                rows.setdefault(step, []).extend(part)
-        return rows
+@pytest.fixture(scope="session")
+def labelled_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A csv file of 200 texts, half of them spam."""
+    path = tmp_path_factory.mktemp("labelled") / "messages.csv"
+    path.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in labelled_sentences(200)))
+    return path
 
 
-def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+def classification(source: Path, checkpoint: Path) -> dict[str, Any]:
+    return {
+        "source": str(source),
+        "init_from": str(checkpoint),
+        "trainable": "all",
+        "max_steps": 20,
+        "global_batch_size": 16,
+        "learning_rate": 1e-2,
+        "logging_steps": 5,
+        "eval_steps": 10,
+    }
 
 
-def wait_for(path: Path, has_ended: Callable[[], bool], printed: Callable[[], str]) -> None:
-    deadline = time.monotonic() + 120
-    while not path.exists():
-        ended = has_ended()  # asked first: it may write the path and end between the two questions
-        assert path.exists() or not ended, f"ended without {path}:\n{printed()}"
-        assert time.monotonic() < deadline, f"{path} was not written:\n{printed()}"
-        time.sleep(0.005)
+@pytest.fixture
+def classify(tmp_path: Path, labelled_file: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> Recipe:
+    """`hfgpt classify train`."""
+    return Recipe(finetune_classification, tmp_path, classification(labelled_file, checkpoint), capsys)
+
+
+@pytest.fixture(scope="session")
+def classify_in(labelled_file: Path, checkpoint: Path) -> Callable[..., Recipe]:
+    """The same in a folder of the caller's, for runs that several tests look at."""
+
+    def make(folder: Path, capsys: pytest.CaptureFixture[str] | None = None) -> Recipe:
+        return Recipe(finetune_classification, folder, classification(labelled_file, checkpoint), capsys)
+
+    return make
 
 
 @pytest.fixture(scope="module")
@@ -294,97 +234,6 @@ def fork() -> Iterator[Callable[..., ForkedRun]]:
     for run in runs:
         for process in run.processes:
             process.kill()
-
-
-# Python runs this at the start of each process that finds it on its path. Those that a launcher has given a rank leave
-# their process id there at once, and what accelerate made of them at their end.
-WITNESS = """
-import atexit, os, sys
-
-if "RANK" in os.environ or "MASTER_PORT" in os.environ:
-    name = os.path.join(os.path.dirname(__file__), os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-    name += "-" + os.environ.get("RANK", "alone")
-    with open(name + ".pid", "w") as file:
-        file.write(str(os.getpid()))
-
-    def testify():
-        if "accelerate.state" in sys.modules:
-            state = sys.modules["accelerate.state"].PartialState
-            if state._shared_state:
-                with open(name + ".txt", "w") as file:
-                    file.write(f"{state().process_index} of {state().num_processes} on {state().device.type}")
-
-    atexit.register(testify)
-"""
-
-
-class Launch:
-    """A program under a real launcher: `torchrun` or `accelerate launch`."""
-
-    TORCHRUN = ("-m", "torch.distributed.run")
-    ACCELERATE = ("-m", "accelerate.commands.launch")
-    RECIPE = str(Path(__file__).parents[2] / "recipes" / "pretrain.py")
-
-    def __init__(self, folder: Path, *command: str, **environment: str) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True)
-        (folder / "sitecustomize.py").write_text(WITNESS, encoding="utf-8")
-        settings = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf"), "PYTHONPATH": folder}
-        inherited = {name: value for name, value in os.environ.items() if name != "ACCELERATE_USE_CPU"}
-        with (folder / "log.txt").open("w", encoding="utf-8") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, *command],
-                env=inherited | settings | environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    @classmethod
-    def torchrun(cls, folder: Path, *command: str, num_processes: int = 2, **environment: str) -> "Launch":
-        options = ["--nproc-per-node", str(num_processes), "--master-port", str(free_port())]
-        return cls(folder, *cls.TORCHRUN, *options, *command, **environment)
-
-    @classmethod
-    def accelerate(cls, folder: Path, config: Path, *command: str, **environment: str) -> "Launch":
-        options = ["--config_file", str(config), "--main_process_port", str(free_port())]
-        return cls(folder, *cls.ACCELERATE, *options, *command, **environment)
-
-    def wait(self, timeout: float = 240) -> int:
-        """The launcher's exit code."""
-        return self.process.wait(timeout)
-
-    def finish(self) -> str:
-        """Wait for a good end; what was printed."""
-        assert self.wait() == 0, self.printed
-        return self.printed
-
-    def wait_for(self, path: Path) -> None:
-        """Wait until the run has written a file or folder."""
-        wait_for(path, lambda: self.process.poll() is not None, lambda: self.printed)
-
-    def process_id(self, rank: int, restart: int = 0) -> int:
-        return int((self.folder / f"{restart}-{rank}.pid").read_text())
-
-    @property
-    def printed(self) -> str:
-        return (self.folder / "log.txt").read_text(encoding="utf-8")
-
-    @property
-    def witnesses(self) -> dict[str, str]:
-        """What each process that came to its end says of itself, by restart and rank."""
-        return {path.stem: path.read_text() for path in self.folder.glob("*-*.txt")}
-
-    def kill(self) -> None:
-        """End the launcher and what it has started."""
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        for path in self.folder.glob("*.pid"):
-            try:
-                os.kill(int(path.read_text()), signal.SIGKILL)
-            except ProcessLookupError:
-                continue
 
 
 @pytest.fixture
@@ -403,7 +252,7 @@ def launch() -> Iterator[type[Launch]]:
 
 
 # What differs between two runs of the same numbers.
-CLOCKS = {"tokens_per_second", "evaluation_seconds"}
+CLOCKS = {"tokens_per_second", "texts_per_second", "evaluation_seconds"}
 
 
 class Comparison:
@@ -449,7 +298,7 @@ class Comparison:
     def assert_same_run(cls, one: Path, other: Path, *, last_step: int) -> None:
         """Last checkpoint, logs and the finished model of two runs."""
         cls.assert_same_state(*(folder / f"checkpoint-{last_step}" for folder in (one, other)))
-        for name in ("metrics.jsonl", "samples.jsonl"):
+        for name in {path.name for folder in (one, other) for path in folder.glob("*.jsonl")}:
             assert cls.lines(one / name) == cls.lines(other / name), name
         final = [load_file(folder / "final" / "model.safetensors") for folder in (one, other)]
         cls.assert_same(*final, "final")
