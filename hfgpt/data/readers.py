@@ -32,6 +32,7 @@ __all__ = [
     "parquet_row_groups",
     "read_documents",
     "read_records",
+    "read_whole_records",
     "text_column_of",
 ]
 
@@ -155,6 +156,22 @@ def read_records(
     else:
         for place, record in _read_json_records(path, start, stop):
             yield place, [({"text": record} if isinstance(record, str) else record).get(column) for column in columns]
+
+
+def read_whole_records(path: Path, *, header: bool = True) -> Iterator[tuple[Callable[[], str], dict[str, Any]]]:
+    """Yield the records of a csv, tsv, JSON or parquet file with all their columns, each with what says where it is.
+
+    A JSON record has the columns that it has, whatever the others have. A JSON Lines file, a table and a parquet file
+    are read a little at a time, a JSON array as a whole. `header` is that of `read_records`. The caller stands within
+    `errors_of_the_user`.
+    """
+    if file_kind(path) in (".json", ".jsonl"):
+        for place, record in _read_json_records(path):
+            yield place, {"text": record} if isinstance(record, str) else record
+    else:
+        columns = list(inspect_columns(path, header=header))
+        for place, values in read_records(path, columns, header=header) if columns else ():
+            yield place, dict(zip(columns, values, strict=True))
 
 
 def checked_text(value: Any, place: Callable[[], str], *, path: Path, column: str) -> str:

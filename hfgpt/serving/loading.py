@@ -41,13 +41,18 @@ NESTED_STATE_DICTS = ("model_state_dict", "model", "state_dict")
 
 
 def load_model(
-    name_or_path: str | Path, model_class: type[HfGptPreTrainedModel] = HfGptForCausalLM, **kwargs: Any
+    name_or_path: str | Path,
+    model_class: type[HfGptPreTrainedModel] = HfGptForCausalLM,
+    *,
+    new_head: bool = True,
+    **kwargs: Any,
 ) -> HfGptPreTrainedModel:
     """A model from a folder or the Hub, in hfgpt's layout or GPT-2's.
 
     Args:
         name_or_path: A folder, or a Hub id such as `openai-community/gpt2`.
         model_class: Which head.
+        new_head: Whether a classifier may be made of a language model, with a head that is random.
         kwargs: Passed to `from_pretrained`: `dtype`, `revision`, fields of the configuration, ...
 
     Raises:
@@ -76,7 +81,7 @@ def load_model(
     except LOADING_ERRORS as error:
         raise UserError(f"{name_or_path} cannot be loaded as a model: {_one_line(error)}") from error
     model, info = loaded
-    _refuse_other_weights(name_or_path, info)
+    _refuse_other_weights(name_or_path, info, new_head)
     return model
 
 
@@ -160,7 +165,7 @@ def _quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(verbosity)
 
 
-def _refuse_other_weights(name_or_path: str | Path, info: dict[str, Any]) -> None:
+def _refuse_other_weights(name_or_path: str | Path, info: dict[str, Any], new_head: bool) -> None:
     """Weights that are not in the checkpoint were drawn at random, and those not in the model were dropped.
 
     Only heads may differ: a language model's is dropped by a classifier, whose own is new, and that is said.
@@ -172,6 +177,11 @@ def _refuse_other_weights(name_or_path: str | Path, info: dict[str, Any]) -> Non
             "fields that give the shapes as they are in its config.json."
         )
     if any(name.startswith("score.") for name in info["missing_keys"]):
+        if not new_head:
+            raise UserError(
+                f"{name_or_path} is a model without a classification head: train one on it by hfgpt classify train "
+                "--init_from, and name the final folder of that run."
+            )
         logging.get_logger(__name__).warning("%s has no classification head: a new one is random.", name_or_path)
     missing = sorted(name for name in info["missing_keys"] if not name.startswith("score."))
     foreign = sorted(name for name in info["unexpected_keys"] if not name.startswith(("score.", "lm_head.")))
