@@ -1,5 +1,6 @@
 """The loop: what it computes, beside plain PyTorch, and what it tells."""
 
+import contextlib
 import math
 
 import pytest
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from hfgpt.data.order import sample_indices
+from hfgpt.data.order import LengthGroupedOrder, sample_indices
 from hfgpt.errors import UserError
 from hfgpt.training.engine import evaluate, start_accelerator
 from hfgpt.training.events import Callback
@@ -150,6 +151,85 @@ def test_evaluation_is_the_mean_over_all_targets_each_counted_once(laboratory, m
         metrics = evaluate(task, model, config, start_accelerator(config))
         expected, num_targets = laboratory.mean_loss(model, task.validation_examples)
         assert metrics == {"loss": pytest.approx(expected, rel=1e-6), "targets": num_targets}
+
+
+def are_close(predicted, labels):
+    """A measure that tells something of a model that is not trained."""
+    return (predicted - labels).abs() < 10
+
+
+def measured(task):
+    """The task with two measures, of which the second is not a loss, on sequences that are sorted by their length."""
+
+    class Measured(type(task)):
+        measures = ("loss", "close")
+
+        def lengths(self, examples):
+            return [len(example["tokens"]) for example in examples.examples]
+
+        def evaluation_sums(self, model, batch):
+            predicted, labels = model(batch["input_ids"]).logits[:, :-1].argmax(dim=-1), batch["labels"][:, 1:]
+            return {"close": are_close(predicted, labels).sum(), **super().evaluation_sums(model, batch)}
+
+    return Measured(task.train_examples, task.validation_examples)
+
+
+class Part:
+    """One of several processes, as far as an evaluation asks; `exchange` is what it does with its sums."""
+
+    device, autocast = torch.device("cpu"), staticmethod(contextlib.nullcontext)
+
+    def __init__(self, rank: int, num_processes: int, exchange) -> None:
+        self.process_index, self.num_processes, self.exchange = rank, num_processes, exchange
+
+    def reduce(self, value, reduction):
+        assert reduction == "sum"
+        return self.exchange(value.clone())
+
+
+@pytest.mark.parametrize("halvings", [0, 2])
+@pytest.mark.parametrize("num_processes", [1, 2, 3])
+def test_every_measure_is_the_mean_over_all_targets_on_any_number_of_processes(
+    laboratory, model_name, num_processes, halvings
+) -> None:
+    model, task = laboratory.model(model_name), measured(laboratory.task(num_validation=17))
+    config = laboratory.config(global_batch_size=6)
+    own: list[torch.Tensor] = []
+    for rank in range(num_processes):
+        evaluate(task, model, config, Part(rank, num_processes, lambda value: own.append(value) or value), halvings)
+    sums = iter([sum(own[::2]), sum(own[1::2])])  # of the measures, and of the targets
+    metrics = evaluate(task, model, config, Part(0, num_processes, lambda value: next(sums)), halvings)
+
+    loss, num_targets = laboratory.mean_loss(model, task.validation_examples)
+    num_close = 0
+    for example in task.validation_examples.examples:
+        tokens = torch.tensor([example["tokens"]])
+        num_close += int(are_close(model(tokens).logits[0, :-1].argmax(dim=-1), tokens[0, 1:]).sum())
+    assert 0 < num_close < num_targets
+    close = pytest.approx(num_close / num_targets, rel=1e-12)
+    assert metrics == {"loss": pytest.approx(loss, rel=1e-6), "close": close, "targets": num_targets}
+
+
+def test_an_evaluation_by_length_judges_the_same_examples_with_the_same_means(laboratory) -> None:
+    model, task = laboratory.model(), laboratory.task(num_validation=30)
+    for max_eval_batches in (None, 3):
+        config = laboratory.config(global_batch_size=4, max_eval_batches=max_eval_batches)
+        by_length, in_order = measured(task), measured(task)
+        in_order.lengths = lambda examples: None
+        found, expected = (evaluate(one, model, config, start_accelerator(config)) for one in (by_length, in_order))
+        assert found == pytest.approx(expected, rel=1e-6)
+        judged, reference = (sorted(index for batch in one.seen for index in batch) for one in (by_length, in_order))
+        assert judged == reference == list(range(12 if max_eval_batches else 30))
+        lengths = by_length.lengths(task.validation_examples)
+        assert [lengths[index] for batch in by_length.seen for index in batch] == sorted(lengths[: len(judged)])
+
+
+def test_training_batches_are_those_of_the_order_by_length(laboratory) -> None:
+    task = measured(laboratory.task(num_train=48))
+    laboratory.train(laboratory.model(), task, global_batch_size=8, max_steps=6, eval_steps=None)
+    lengths = task.lengths(task.train_examples)
+    expected = LengthGroupedOrder(seed=42, lengths=lengths, batch_size=8).indices(0).reshape(6, 8).tolist()
+    assert [batch for batch in task.seen if batch in expected] == expected
 
 
 def test_evaluation_turns_dropout_off_and_leaves_the_model_as_it_was(laboratory) -> None:
