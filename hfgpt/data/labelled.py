@@ -99,6 +99,8 @@ def load_labelled(
             named as label is a quantity or free text and no class.
     """
     kind = find_source(source, split=split, name=name, revision=revision)
+    if header is not None and kind != "local":
+        raise UserError(f"{source} is no csv or tsv file and names its columns itself; leave header out.")
     asked_for = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
     dataset: datasets.Dataset
     class_names: tuple[str, ...] | None

@@ -283,6 +283,8 @@ def test_a_hub_data_set_gives_the_names_of_its_classes_and_its_splits(hub):
 def test_what_is_nowhere_or_has_no_labels_is_refused(tmp_path):
     with pytest.raises(UserError, match="no built-in labelled data set 'stories'; there is builtin:messages"):
         load_labelled("builtin:stories")
+    with pytest.raises(UserError, match="builtin:messages .* names its columns itself; leave header out"):
+        load_labelled("builtin:messages", header=False)
     with pytest.raises(UserError, match="leave split='test' out"):
         load_labelled("builtin:messages", split="test")
     with pytest.raises(UserError, match="there is no file or folder"):
