@@ -80,6 +80,8 @@ class Source:
         if not path.is_file():
             raise UserError(f"There is no file {path}: give a csv, tsv, jsonl, json, parquet or txt file.")
         list_files(path)  # refuses unknown kinds
+        if not header and file_kind(path) not in (".csv", ".tsv"):
+            raise UserError(f"{path} is no csv or tsv file and names its columns itself: leave --no-header out.")
         self.path, self.header, self.names = path, header, names
         if file_kind(path) == ".txt":
             columns = {"text": True}
@@ -143,7 +145,7 @@ class _Writer:
 
     def __init__(self, destination: Path, source: Source) -> None:
         self.is_csv = destination.suffix.lower() == ".csv"
-        self.columns, self.names = source.columns, source.names
+        self.columns, self.names, self.path = source.columns, source.names, source.path
         new = [LABEL_COLUMN, SCORE_COLUMN]
         new += [f"score_{name}" for name in self.names] if self.is_csv else ["scores"]
         taken = [column for column in new if column in self.columns]
@@ -162,16 +164,16 @@ class _Writer:
         beyond = [column for column in row.record if column not in self.columns]
         if self.is_csv and beyond:
             raise UserError(
-                f"{row.place()} has a column {beyond[0]!r} that the first record lacks, and a csv file has the same "
-                "columns in every row: write a .jsonl file."
+                f"{row.place()} of {self.path} has a column {beyond[0]!r} that the first record lacks, and all rows of a "
+                "csv file have the same columns: write a .jsonl file."
             )
         for column, value in row.record.items():
             try:
                 json.dumps(value, default=_plain)
             except TypeError as error:
                 raise UserError(
-                    f"the column {column!r} holds {shortened(value)} at {row.place()}, which is no text: take the "
-                    "column out."
+                    f"the column {column!r} of {self.path} holds {shortened(value)} at {row.place()}, which cannot be "
+                    "written as text: take the column out."
                 ) from error
 
     def line(self, row: Row, prediction: Prediction) -> bytes:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 HEAVY = {"accelerate", "datasets", "evaluate", "jsonargparse", "matplotlib", "tiktoken", "hfgpt.modeling_hfgpt"}
-COMMANDS = ["pretrain", "generate", "convert", "tokenizer", "recipes"]
+COMMANDS = ["pretrain", "generate", "convert", "classify", "tokenizer", "recipes"]
 
 
 def test_help_names_every_command(hfgpt) -> None:
@@ -19,7 +19,17 @@ def test_help_names_every_command(hfgpt) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [["pretrain"], ["generate"], ["convert"], ["tokenizer", "train"], ["recipes", "list"], ["recipes", "copy"]],
+    [
+        ["pretrain"],
+        ["generate"],
+        ["convert"],
+        ["classify", "train"],
+        ["classify", "ablate"],
+        ["classify", "predict"],
+        ["tokenizer", "train"],
+        ["recipes", "list"],
+        ["recipes", "copy"],
+    ],
 )
 def test_every_command_has_help(hfgpt, command: list[str]) -> None:
     answer = hfgpt(*command, "--help")
@@ -44,6 +54,7 @@ def test_pretrain_passes_its_options_on(hfgpt) -> None:
         ["generate"],
         ["generate", "--modl", "x"],
         ["convert", "a"],
+        ["classify", "predict", "x"],
         ["tokenizer", "train", "x"],
         ["recipes", "x"],
     ],
