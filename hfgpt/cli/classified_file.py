@@ -164,8 +164,8 @@ class _Writer:
         beyond = [column for column in row.record if column not in self.columns]
         if self.is_csv and beyond:
             raise UserError(
-                f"{row.place()} of {self.path} has a column {beyond[0]!r} that the first record lacks, and all rows of a "
-                "csv file have the same columns: write a .jsonl file."
+                f"{row.place()} of {self.path} has a column {beyond[0]!r} that the first record lacks, and all rows of "
+                "a csv file have the same columns: write a .jsonl file."
             )
         for column, value in row.record.items():
             try:
