@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from hfgpt.training.config import TrainingConfig
 
+from .configuration import model_field_problems
+
 __all__ = ["ClassificationConfig"]
 
 
@@ -110,6 +112,10 @@ class ClassificationConfig(TrainingConfig):
                 f"max_length ({self.max_length}) is above pad_to_length ({self.pad_to_length}): lower one, raise the "
                 "other."
             )
+        found += model_field_problems(self.model)
+        for name, where in (("classifier_pooling", "classifier_pooling"), ("pad_token_id", "the tokenizer")):
+            if name in self.model:
+                found.append(f"model.{name} follows from {where}: leave it out.")
         if self.cache_frozen == "true" and self.trainable in ("all", "lora"):
             found.append(f"cache_frozen cannot be true where trainable is {self.trainable}: nothing is frozen whole.")
         return found

@@ -7,9 +7,18 @@ from typing import Any, Protocol, TypeVar
 
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
+from hfgpt import HfGptConfig
 from hfgpt.errors import UserError
 
-__all__ = ["command_of", "config_from_fields", "configs_folder", "find_config", "parse_config", "shipped_configs"]
+__all__ = [
+    "command_of",
+    "config_from_fields",
+    "configs_folder",
+    "find_config",
+    "model_field_problems",
+    "parse_config",
+    "shipped_configs",
+]
 
 
 class _Config(Protocol):
@@ -130,3 +139,16 @@ def _normalise(recipe: str, arguments: Sequence[str]) -> list[str]:
         else:
             options.append(name + equals + value)
     return configs + options
+
+
+def model_field_problems(fields: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the names of fields of `HfGptConfig` that a recipe's `model` gives, a sentence each."""
+    found = []
+    # Its own fields only: not those which every configuration of transformers inherits, such as dtype.
+    unknown = sorted(set(fields) - set(HfGptConfig.__annotations__) - set(HfGptConfig.attribute_map))
+    if unknown:
+        found.append(f"model has no field {', '.join(unknown)}: see hfgpt.HfGptConfig.")
+    for alias, name in HfGptConfig.attribute_map.items():
+        if alias in fields and name in fields:
+            found.append(f"model gives {name} twice, also as {alias}: leave one of them out.")
+    return found

@@ -10,6 +10,8 @@ from hfgpt.data.lanes import DEFAULT_NUM_LANES, DEFAULT_SHUFFLE_BUFFER_SIZE
 from hfgpt.tokenization import END_OF_TEXT, added_token_problems
 from hfgpt.training.config import TrainingConfig
 
+from .configuration import model_field_problems
+
 __all__ = ["PretrainConfig"]
 
 
@@ -113,22 +115,16 @@ class PretrainConfig(TrainingConfig):
         return found + self._model_problems()
 
     def _model_problems(self) -> list[str]:
-        found = []
-        # Its own fields only: not those which every configuration of transformers inherits, such as dtype.
-        unknown = sorted(set(self.model) - set(HfGptConfig.__annotations__) - set(HfGptConfig.attribute_map))
-        if unknown:
-            found.append(f"model has no field {', '.join(unknown)}: see hfgpt.HfGptConfig.")
+        found = model_field_problems(self.model)
+        is_known = not found
         if self.model.get("is_causal") is False:
             found.append(
                 "model.is_causal cannot be false here, because each token would see the next one, which it is to "
                 "predict: leave it out."
             )
-        for alias, name in HfGptConfig.attribute_map.items():
-            if alias in self.model and name in self.model:
-                found.append(f"model gives {name} twice, also as {alias}: leave one of them out.")
         names = {HfGptConfig.attribute_map.get(name, name) for name in self.model}
         fixed = sorted(name for name in names if not name.endswith("_dropout"))
-        if self.init_from and fixed and not unknown:
+        if self.init_from and fixed and is_known:
             found.append(f"model.{', model.'.join(fixed)} cannot be changed in a trained checkpoint: leave it out.")
         context_given = self.init_from or {"max_position_embeddings", "n_positions", "n_ctx"} & set(self.model)
         if not context_given and self.sample_max_new_tokens >= self.block_size:
