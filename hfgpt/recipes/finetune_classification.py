@@ -206,8 +206,9 @@ class TextClassification(Task):
         return part.lengths.tolist()
 
     def fingerprint(self) -> dict[str, str]:
-        """Of the training data and the tokenizer."""
-        return self.corpus.fingerprint
+        """Of the training data and the tokenizer; and which part is trained, for its optimizer knows no other."""
+        blocks = f" ({self.config.num_trainable_blocks})" if self.config.trainable == "last_n_blocks" else ""
+        return self.corpus.fingerprint | {"trainable": self.config.trainable + blocks}
 
     def collate(self, examples: Sequence[dict[str, Any]]) -> Batch:
         """Replaced in `__init__`, and by `keep_frozen_states`."""
