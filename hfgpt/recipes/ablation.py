@@ -17,13 +17,14 @@ from typing import Any
 
 import yaml
 
-from hfgpt.errors import UserError, exit_on_user_error
+from hfgpt.errors import ToldElsewhereError, UserError, exit_on_user_error
 from hfgpt.evaluation.text_baselines import MAJORITY, TFIDF
 
 from .classification_config import ClassificationConfig
 from .configuration import config_from_fields, parse_config
 from .console import print_table
 from .finetune_classification import finetune_classification
+from .weight_bars import hide_weight_bars
 
 __all__ = ["AblationConfig", "main", "run_ablations"]
 
@@ -49,9 +50,12 @@ class AblationConfig:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             found.append(f"seeds must be different numbers, one or more, but are {self.seeds}.")
         for name in ("output_dir", "seed", "overwrite_output_dir", "resume"):
-            if name in self.base or any(name in (fields or {}) for fields in self.variants.values()):
+            if name in self.base or any(name in fields for fields in self.variants.values()):
                 found.append(f"{name} is not for base or variants: it follows from the variant's name and seed.")
         folders = [_folder_name(name) for name in self.variants]
+        if "" in folders:
+            name = next(name for name in self.variants if not _folder_name(name))
+            found.append(f"A variant's folder is named after it, so {name!r} needs letters from a to z, or digits.")
         if len(set(folders)) < len(folders):
             found.append("variants have names that differ in signs only: rename them.")
         return found
@@ -59,6 +63,7 @@ class AblationConfig:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run all variants from the command line; a user's mistake ends it with one sentence and status 2."""
+    hide_weight_bars()
     with exit_on_user_error():
         arguments = sys.argv[1:] if arguments is None else arguments
         run_ablations(parse_config("classify_ablate", AblationConfig, __doc__ or "", arguments))
@@ -71,7 +76,8 @@ def run_ablations(config: AblationConfig) -> dict[str, Any]:
         What `ablations.json` holds.
 
     Raises:
-        UserError: If the fields of a variant do not go together; before any training.
+        UserError: If the fields of a variant do not go together, or its folder holds another training, before any is
+            begun; or as `finetune_classification`, with the variant's name.
     """
     folder = Path(config.output_dir)
     trainings = {
@@ -84,7 +90,12 @@ def run_ablations(config: AblationConfig) -> dict[str, Any]:
             print(f"--- {which}: finished before, in {training.output_dir}")
             continue
         print(f"--- {which}")
-        run = finetune_classification(training)
+        try:
+            run = finetune_classification(training)
+        except ToldElsewhereError:
+            raise
+        except UserError as error:
+            raise UserError(f"Variant {name!r}, seed {seed}: {error}") from error
         if run.stop_reason is not None and run.stop_reason.interrupted:
             sys.exit(run.stop_reason.exit_code)
     found = {
@@ -105,7 +116,7 @@ def run_ablations(config: AblationConfig) -> dict[str, Any]:
 
 def _training(config: AblationConfig, name: str, seed: int, folder: Path) -> ClassificationConfig:
     own = {"seed": seed, "output_dir": str(folder / f"{_folder_name(name)}-seed-{seed}")}
-    fields = {**config.base, **(config.variants[name] or {}), **own}
+    fields = {**config.base, **config.variants[name], **own}
     try:
         training = config_from_fields("classify_train", ClassificationConfig, fields)
     except UserError as error:
