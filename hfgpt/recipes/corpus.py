@@ -196,13 +196,22 @@ def _fingerprint(train: TokenBlocks | BlockStream, config: PretrainConfig) -> st
         return train.fingerprint()
     path = Path(config.source)
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    origin = (config.source, config.source_config, config.source_revision, config.source_split)
     made_from = [
-        (config.source, config.source_config, config.source_revision, config.source_split, config.text_column),
+        (() if files else origin, config.text_column),  # files may have been moved
         (config.split_by, config.validation_fraction, config.seed, config.document_separator),
         train.settings(),
-        [(file.name, file.stat().st_size) for file in files],
+        [(file.name, file.stat().st_size, *_both_ends(file)) for file in files],
     ]
     return xxhash.xxh3_64_hexdigest(repr(made_from).encode())
+
+
+def _both_ends(file: Path, size: int = 65_536) -> tuple[str, str]:
+    """Hashes of the first and the last bytes of a file, which may be too large to be read through."""
+    with file.open("rb") as content:
+        first = content.read(size)
+        content.seek(max(0, file.stat().st_size - size))
+        return xxhash.xxh3_64_hexdigest(first), xxhash.xxh3_64_hexdigest(content.read(size))
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:

@@ -13,7 +13,7 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hfgpt.errors import UserError
 from hfgpt.training.checkpoints import MANIFEST, CheckpointStore, verify
 from hfgpt.training.config import TrainingConfig
+from hfgpt.training.disk import replace_text
 from hfgpt.training.processes import on_main_process
 from hfgpt.training.run_lock import LOCK, exclusive
 
@@ -58,6 +59,13 @@ def check_run_folder(config: TrainingConfig) -> Path:
         )
     if in_use and config.resume != "never" and not (folder / "config.yaml").is_file():
         raise UserError(f"output_dir {folder} is not empty, but holds no run to go on with: name another folder.")
+    if in_use and config.resume not in ("never", "auto"):
+        origin = Path(config.resume).expanduser().resolve().parent
+        if origin != folder.resolve():
+            raise UserError(
+                f"output_dir {folder} holds a run, and resume is to go on with another one, that of {origin}: name "
+                "that folder or a new one."
+            )
     return folder
 
 
@@ -77,6 +85,11 @@ def find_checkpoint(config: TrainingConfig, accelerator: Accelerator) -> Path | 
                     f"No checkpoint in {config.output_dir} is whole, so there is nothing to go on from: begin again "
                     "with --overwrite_output_dir true, or name another folder."
                 )
+            if newest is None and (store.folder / FINAL).exists():
+                raise UserError(
+                    f"{config.output_dir} holds a finished run without checkpoints, so there is nothing to go on from: "
+                    "begin again with --overwrite_output_dir true, or name another folder."
+                )
             return newest
         checkpoint = Path(config.resume).expanduser()
         if not checkpoint.is_dir():
@@ -93,43 +106,54 @@ def find_checkpoint(config: TrainingConfig, accelerator: Accelerator) -> Path | 
 
 
 @contextmanager
-def open_run_folder(config: TrainingConfig, accelerator: Accelerator, resume_from: Path | None) -> Iterator[Path]:
+def open_run_folder(
+    config: TrainingConfig, accelerator: Accelerator, resume_from: Path | None
+) -> Iterator[tuple[Path, Path | None]]:
     """Create the run's folder and write its configuration, when all else is known to be right; hold it for this run.
 
     Args:
         resume_from: The checkpoint from which the run in it goes on, so that its numbers, pictures and checkpoints
             stay; None if it begins.
 
+    Returns:
+        The folder, and the checkpoint, which may have another name when the folder has been put in order.
+
     Raises:
-        UserError: As `check_run_folder`, if the folder cannot be created, or if another run writes to it.
+        UserError: As `check_run_folder`, if the folder cannot be created, or if another run writes to it, or has done
+            so since `find_checkpoint` looked.
     """
     folder = check_run_folder(config)
     accelerator.wait_for_everyone()  # every process has looked before one writes
-    lock = exclusive(folder)
 
-    def prepare() -> None:
+    def prepare() -> Path | None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"output_dir {folder} cannot be created: {error.strerror}.") from error
-        lock.__enter__()
+        expected = _manifest(resume_from)
+        held.enter_context(exclusive(folder))
         store = CheckpointStore(folder)
         store.clean()
-        if resume_from is None:
+        checkpoint = store.newest(quiet=True) if config.resume == "auto" else resume_from
+        if _manifest(checkpoint) != expected or (expected is None and resume_from is not None):
+            raise UserError(f"Another run has written to {folder} while this one was being prepared: start it again.")
+        if checkpoint is None:
             for outdated in ("results.json", "loss_curve.png"):  # final/ stays until another is whole
                 (folder / outdated).unlink(missing_ok=True)
-            for step in store.steps():
-                shutil.rmtree(folder / f"checkpoint-{step}")
-        elif resume_from.resolve().parent == folder.resolve():
-            _set_aside_later(store, folder, resume_from)
+            store.delete_all()
+        elif checkpoint.resolve().parent == folder.resolve():
+            _set_aside_later(store, folder, checkpoint)
         write_config(config, folder / "config.yaml")
+        return checkpoint
 
-    on_main_process(accelerator, prepare)
-    try:
-        yield folder
-    finally:
-        if accelerator.is_main_process:
-            lock.__exit__(None, None, None)
+    with ExitStack() as held:
+        yield folder, on_main_process(accelerator, prepare)
+
+
+def _manifest(checkpoint: Path | None) -> bytes | None:
+    """What tells a checkpoint from all others; None if there is none."""
+    path = None if checkpoint is None else checkpoint / MANIFEST
+    return path.read_bytes() if path is not None and path.is_file() else None
 
 
 def _set_aside_later(store: CheckpointStore, folder: Path, resume_from: Path) -> None:
@@ -150,7 +174,7 @@ def _set_aside_later(store: CheckpointStore, folder: Path, resume_from: Path) ->
 
 def write_config(config: TrainingConfig, path: Path) -> None:
     """Write every field, so that `--config` with this file repeats the run."""
-    path.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    replace_text(path, yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True))
 
 
 def save_model(
@@ -199,4 +223,4 @@ def save_final(
 
 def write_results(folder: Path, results: dict[str, Any]) -> None:
     """Write `results.json`, for programs that compare runs."""
-    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    replace_text(folder / "results.json", json.dumps(results, indent=2) + "\n")

@@ -8,6 +8,7 @@ from accelerate.utils import set_seed
 from torch import nn
 
 from hfgpt.training.config import TrainingConfig
+from hfgpt.training.disk import full_disk_is_said
 from hfgpt.training.engine import train
 from hfgpt.training.events import Callback, TrainingRun
 from hfgpt.training.reports import MetricsLog
@@ -47,11 +48,14 @@ def train_in_folder(
     """
     if resume_from is not None:  # before anything in the run's folder is touched
         refuse_another_run(resume_from, run_fingerprint(task, model), config)
-    with open_run_folder(config, accelerator, resume_from) as folder:
+    with (
+        full_disk_is_said(Path(config.output_dir)),
+        open_run_folder(config, accelerator, resume_from) as (folder, resume_from),
+    ):
         for line in [*lines, *([] if resume_from is None else [f"resumed from {resume_from}"])]:
             accelerator.print(line)
         begin()
-        set_seed(config.seed, device_specific=True)  # each process draws a dropout of its own
+        set_seed((config.seed + accelerator.process_index) % 2**32)  # each process draws a dropout of its own
         bar = ProgressBar()
         try:
             run = train(

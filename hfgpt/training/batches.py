@@ -1,7 +1,8 @@
 """Who computes which examples when: global batches, cut into the micro-batches of each process.
 
 Global batch number k of a run holds the same examples in the same order on any number of processes: the order is a pure
-function of seed, epoch and position (`hfgpt.data.order`), and process r of n takes the r-th of n equal parts.
+function of seed, epoch and position (`hfgpt.data.order`), and process r of n takes the r-th of n equal parts; of a
+stream, the examples r, r + n, r + 2 n, ...
 """
 
 from collections.abc import Iterator, Sequence

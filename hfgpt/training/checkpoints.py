@@ -23,6 +23,8 @@ from typing import Any
 
 from hfgpt.errors import UserError
 
+from .disk import lack_of_space
+
 __all__ = ["MANIFEST", "CheckpointStore", "verify"]
 
 logger = logging.getLogger(__name__)
@@ -32,8 +34,6 @@ _FORMAT_VERSION = 1
 _WHOLE = re.compile(r"checkpoint-(0|[1-9][0-9]*)")
 _REPLACED = re.compile(r"\.checkpoint-(0|[1-9][0-9]*)\.replaced")
 _TEMPORARY = re.compile(r"\.checkpoint-(0|[1-9][0-9]*)\.(unfinished|replaced|deleting)")
-
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class CheckpointStore:
@@ -101,18 +101,21 @@ class CheckpointStore:
         self._rotate(step)
         return self._checkpoint(step)
 
-    def newest(self) -> Path | None:
+    def newest(self, *, quiet: bool = False) -> Path | None:
         """The newest whole checkpoint, or None; each newer one that is damaged is named in a warning.
 
         All of its files are read and hashed: 1.1 to 1.2 s for the 1.5 GB of GPT-2 124M with AdamW's state, where they
         are in memory and the processor has instructions for SHA-256.
+
+        Args:
+            quiet: Name none, for they were named before.
         """
         found = self._scan(_REPLACED) | self._scan(_WHOLE)
         for step in sorted(found, reverse=True):
             try:
                 _check(found[step], contents=True)
             except _DamageError as error:
-                if found[step].exists():  # else the run that writes here has rotated it meanwhile
+                if found[step].exists() and not quiet:  # else the run that writes here has rotated it meanwhile
                     logger.warning("The checkpoint %s is damaged and is skipped: %s.", found[step], error)
             else:
                 return found[step]
@@ -182,10 +185,14 @@ class CheckpointStore:
         losses = {number: manifest["loss"] for number, manifest in self._manifests().items() if number <= step}
         ranked = sorted((loss, number) for number, loss in losses.items() if loss is not None)
         kept = {*sorted(losses)[-self.keep_last :], *(number for _, number in ranked[: self.keep_best])}
-        deleting = [
-            self._checkpoint(number).rename(self._temporary(number, "deleting"))
-            for number in sorted(losses.keys() - kept)
-        ]
+        self._delete(sorted(losses.keys() - kept))
+
+    def delete_all(self) -> None:
+        """Delete every checkpoint, damaged ones too; only for the process that holds the lock."""
+        self._delete(self.steps())
+
+    def _delete(self, steps: list[int]) -> None:
+        deleting = [self._checkpoint(step).rename(self._temporary(step, "deleting")) for step in steps]
         if deleting:
             _flush(self.folder)  # the new names are on the disk before the first file goes
         for folder in deleting:
@@ -193,7 +200,7 @@ class CheckpointStore:
 
     def _lack_of_space(self, step: int, error: BaseException) -> str | None:
         """The sentence to say if the disk was full."""
-        reason = _no_space(error, self.folder)
+        reason = lack_of_space(error, self.folder)
         if reason is None:
             return None
         unfinished = self._temporary(step, "unfinished")
@@ -310,17 +317,3 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder)
     except OSError as error:
         logger.warning("%s cannot be deleted (%s): delete it by hand.", folder, error.strerror)
-
-
-def _no_space(error: BaseException, folder: Path) -> str | None:
-    """The operating system's words for the lack of space that led to an error, if one did."""
-    cause: BaseException | None = error if isinstance(error, Exception) else None  # an interrupt stays one
-    while cause is not None:
-        for number in _NO_SPACE:  # safetensors has the words, but not the number
-            if (isinstance(cause, OSError) and cause.errno == number) or os.strerror(number) in str(cause):
-                return os.strerror(number)
-        cause = cause.__cause__ or cause.__context__
-    # torch.save with a path says "unexpected pos 640 vs 598", and nothing of the reason.
-    if isinstance(error, RuntimeError) and shutil.disk_usage(folder).free < 2**20:
-        return os.strerror(errno.ENOSPC)
-    return None

@@ -97,9 +97,9 @@ def train(
             norm = accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm or float("inf"))
             loss, grad_norm, not_saved, *flags = _agree(accelerator, share, norm, saver.has_failed(), *watch.flags())
             good = run.health.is_good(run.step + 1, loss, grad_norm)
-            if good or (accelerator.scaler is not None and math.isfinite(loss)):  # fp16's scaler skips on its own
+            if good:
                 run.optimizer.step()
-            elif run.health.num_skipped_in_a_row >= config.max_bad_steps:
+            elif _is_hopeless(run, loss):
                 _give_up(run, task, micro_batches, batches, save_model)
             run.optimizer.zero_grad(set_to_none=True)
 
@@ -133,6 +133,7 @@ def _prepare(
 ) -> tuple[TrainingRun, nn.Module, TrainingBatches]:
     """The run at its first step or where its checkpoint was taken; the wrapped loss; the batches still to come."""
     num_steps = num_training_steps(task.train_examples, config)
+    _say_if_keep_best_sees_little(config, accelerator)
     if config.warmup_steps >= num_steps and accelerator.is_main_process:
         logger.warning(
             "The learning rate never reaches its peak: %d steps, warmup_steps %d.", num_steps, config.warmup_steps
@@ -149,6 +150,19 @@ def _prepare(
     run = TrainingRun(config, model, optimizer, accelerator, num_steps, Meter(task.unit), fingerprint)
     stream_state = None if resume_from is None else restore(run, resume_from, callbacks)
     return run, compute_loss, TrainingBatches(task, config, num_steps, accelerator, run.step, stream_state)
+
+
+def _say_if_keep_best_sees_little(config: TrainingConfig, accelerator: Accelerator) -> None:
+    """A checkpoint has a validation loss only where its step was evaluated, too."""
+    save, evaluate_every = config.save_steps, config.eval_steps
+    if config.keep_best and save and (evaluate_every is None or save % evaluate_every):
+        which = "the last one" if evaluate_every is None else f"those of every {math.lcm(save, evaluate_every)} steps"
+        if accelerator.is_main_process:
+            logger.warning(
+                "keep_best compares %s only, for other checkpoints are not evaluated: make save_steps a multiple of "
+                "eval_steps.",
+                which,
+            )
 
 
 class LossModule(nn.Module):
@@ -199,6 +213,19 @@ def _agree(accelerator: Accelerator, *seen: Tensor | float) -> list[float]:
     """
     own = torch.stack([torch.as_tensor(value, dtype=torch.float32, device=accelerator.device) for value in seen])
     return accelerator.reduce(own, reduction="mean").tolist()
+
+
+def _is_hopeless(run: TrainingRun, loss: float) -> bool:
+    """Whether so many steps in a row were left out that the run must end.
+
+    In fp16 the scaler hears of each, and lowers its scale. As long as the loss is finite and the scale above 1 it may
+    find one at which the gradients are finite, too, as it does in the first steps of every run.
+    """
+    scaler = run.accelerator.scaler
+    if scaler is not None:
+        scaler.update()
+    in_a_row = run.health.num_skipped_in_a_row >= run.config.max_bad_steps
+    return in_a_row and (scaler is None or not math.isfinite(loss) or scaler.get_scale() <= 1)
 
 
 def _give_up(

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from hfgpt.errors import ToldElsewhereError, UserError
+from hfgpt.errors import ToldElsewhereError
 
 __all__ = ["main_process_first", "on_main_process"]
 
@@ -17,17 +17,18 @@ def on_main_process(accelerator: Accelerator, function: Callable[[], ResultT]) -
     """What `function` returns on the first process, on all of them; it must be a thing that can be pickled.
 
     Raises:
-        UserError: On every process, if the first one raised it; the others' is a `ToldElsewhereError`.
+        Exception: What the first process raised; then the others raise a `ToldElsewhereError`.
     """
     found: list[Any] = [None, None]
     if accelerator.is_main_process:
         try:
             found[0] = function()
-        except UserError as error:
-            found[1] = error
+        except Exception as error:
+            broadcast_object_list([None, str(error)])
+            raise
     broadcast_object_list(found)
     if found[1] is not None:
-        raise found[1] if accelerator.is_main_process else ToldElsewhereError(str(found[1]))
+        raise ToldElsewhereError(found[1])
     return found[0]
 
 
@@ -35,7 +36,7 @@ def main_process_first(accelerator: Accelerator, function: Callable[[], ResultT]
     """What `function` returns on each process; the others call it when the first one has filled what caches there are.
 
     Raises:
-        UserError: On every process, if the first one raised it; else on those that raised it.
+        Exception: As `on_main_process`; else on those that raised it.
     """
     own: list[ResultT] = []
     on_main_process(accelerator, lambda: own.append(function()))

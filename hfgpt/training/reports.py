@@ -1,12 +1,16 @@
 """The run's numbers: written to `metrics.jsonl`, drawn as `loss_curve.png`."""
 
 import json
+import logging
 import math
+import os
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from .events import Callback, Evaluation, TrainingRun
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["LossCurve", "MetricsLog", "RunFile", "draw_loss_curve"]
 
@@ -22,9 +26,17 @@ class RunFile:
         """Empty the file, or cut it back if the run goes on."""
         if run.is_main_process:
             path = run.output_dir / self.name
-            kept = path.read_bytes()[: self._length] if self._length and path.exists() else b""
-            path.write_bytes(kept)
-            self._length = len(kept)
+            path.touch()
+            found = path.stat().st_size
+            if found < self._length:
+                logger.warning(
+                    "%s has %d bytes, fewer than the %d that it had at the checkpoint: it begins with a gap.",
+                    path,
+                    found,
+                    self._length,
+                )
+            self._length = min(found, self._length)
+            os.truncate(path, self._length)  # never written anew: a kill would lose what it holds
 
     def append(self, run: TrainingRun, line: dict[str, Any]) -> None:
         """Write one line, from the main process."""

@@ -152,9 +152,14 @@ def restore(run: TrainingRun, checkpoint: Path, callbacks: Sequence[Callback]) -
         run.accelerator.print(line)
     folder = checkpoint / FOLDER
     optimizer = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
-    run.optimizer.load_state_dict(optimizer["optimizer"])
+    _load_optimizer(run.optimizer, optimizer["optimizer"])
     if run.accelerator.scaler is not None and "scaler" in optimizer:
         run.accelerator.scaler.load_state_dict(optimizer["scaler"])
+    if progress["step"] > run.num_steps:
+        raise UserError(
+            f"{checkpoint} is at step {progress['step']}, and the run is to end at step {run.num_steps}: raise "
+            "max_steps or num_train_epochs, or resume from an earlier checkpoint."
+        )
     run.step, run.num_targets = progress["step"], progress["num_targets"]
     run.evaluations[:] = [Evaluation(**evaluation) for evaluation in progress["evaluations"]]
     run.health.load_state_dict(progress["health"])
@@ -165,6 +170,14 @@ def restore(run: TrainingRun, checkpoint: Path, callbacks: Sequence[Callback]) -
             callback.load_state_dict(run, progress["callbacks"][name])
     _restore_random_states(folder, run.accelerator)
     return progress["stream"]
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take over what the optimizer has learned, and not its settings, which the configuration gives."""
+    settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update(own)
 
 
 def refuse_another_run(checkpoint: Path, fingerprint: Mapping[str, str], config: TrainingConfig) -> dict[str, Any]:
@@ -206,7 +219,20 @@ def refuse_another_run(checkpoint: Path, fingerprint: Mapping[str, str], config:
                 f"{getattr(config, name)}, which gives other batches: keep it, or begin a new run from its weights "
                 "with --init_from."
             )
+    _refuse_another_model(checkpoint, progress["config"].get("model") or {}, getattr(config, "model", {}))
     return progress
+
+
+def _refuse_another_model(checkpoint: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Fields such as `hidden_act` change no shape and all numbers; dropout may change, and that is said."""
+    missing = object()
+    changed = [name for name in {**before, **now} if before.get(name, missing) != now.get(name, missing)]
+    for name in changed:
+        if not name.endswith("_dropout"):
+            raise UserError(
+                f"{checkpoint} was trained with model.{name} = {before.get(name, 'its default')}, and now it is "
+                f"{now.get(name, 'left out')}: keep it, or begin a new run."
+            )
 
 
 def _changed_fields(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -48,6 +48,21 @@ def test_accelerate_launch_on_two_processes_is_stopped_by_its_scheduler_and_goes
     comparison.assert_same_run(recipe.output_dir, straight, last_step=300)
 
 
+def test_accelerate_launch_on_two_processes_loses_one_to_a_kill_and_goes_on_when_it_is_started_again(
+    recipe, straight, launch, tmp_path, comparison
+) -> None:
+    arguments = [launch.RECIPE, *recipe.arguments(resume="auto", **long(recipe))]
+    cut = launch.accelerate(tmp_path / "cut", CONFIGS / "multi_cpu.yaml", *arguments)
+    cut.wait_for(recipe.output_dir / "checkpoint-30")
+    os.kill(cut.process_id(1), signal.SIGKILL)
+    assert cut.wait() != 0
+    assert not recipe.final.exists()
+
+    resumed = launch.accelerate(tmp_path / "resumed", CONFIGS / "multi_cpu.yaml", *arguments)
+    assert f"resumed from {recipe.output_dir / 'checkpoint-'}" in resumed.finish()
+    comparison.assert_same_run(recipe.output_dir, straight, last_step=300)
+
+
 def test_torchrun_goes_on_by_itself_when_a_process_is_killed(recipe, straight, launch, tmp_path, comparison) -> None:
     arguments = [launch.RECIPE, *recipe.arguments(resume="auto", **long(recipe))]
     run = launch.torchrun(tmp_path / "launch", "--max-restarts", "2", *arguments)

@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hfgpt.cli.main import main as hfgpt
+from hfgpt.recipes.corpus import prepare_corpus
+from hfgpt.training.checkpoints import CheckpointStore
 
 # A constant learning rate: with another one, more steps would be other steps.
 FIELDS: dict[str, Any] = {"lr_scheduler_type": "constant", "resume": "auto"}
@@ -78,6 +80,48 @@ def test_another_run_is_refused(recipe, run_there, changed, words) -> None:
     assert contents(run_there) == before
 
 
+@pytest.mark.parametrize("changed", [{"hidden_act": "gelu"}, {"layer_norm_eps": 0.1}])
+def test_a_model_that_computes_something_else_with_the_same_shapes_is_refused(recipe, run_there, changed) -> None:
+    before = contents(run_there)
+    sentence = recipe.refusal(**FIELDS, model=recipe.fields["model"] | changed)
+    assert f"was trained with model.{next(iter(changed))} = " in sentence
+    assert contents(run_there) == before
+
+
+def test_a_run_that_is_past_its_end_is_refused(recipe, run_there) -> None:
+    sentence = recipe.refusal(**FIELDS | {"max_steps": 3})
+    assert "checkpoint-4 is at step 4, and the run is to end at step 3" in sentence
+
+
+def test_a_finished_run_without_checkpoints_is_not_begun_anew_without_a_word(recipe, run_there) -> None:
+    for step in (2, 4):
+        shutil.rmtree(run_there / f"checkpoint-{step}")
+    before = contents(run_there)
+    assert "holds a finished run without checkpoints" in recipe.refusal(**FIELDS)
+    assert contents(run_there) == before
+
+
+def test_a_folder_that_holds_another_run_is_not_gone_on_with(recipe, run_there, tmp_path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(run_there, other)
+    before = contents(other)
+    fields = FIELDS | {"resume": str(run_there / "checkpoint-2"), "output_dir": str(other)}
+    assert f"output_dir {other} holds a run, and resume is to go on with another one" in recipe.refusal(**fields)
+    assert contents(other) == before
+
+
+def test_what_another_run_has_written_in_the_meantime_is_seen(recipe, run_there, monkeypatch) -> None:
+    """The checkpoint is chosen before the text is prepared, and the folder is locked after that."""
+
+    def prepare(*arguments: Any) -> Any:
+        CheckpointStore(run_there).write(5, lambda folder: (folder / "anything").touch())
+        return prepare_corpus(*arguments)
+
+    monkeypatch.setattr("hfgpt.recipes.pretrain.prepare_corpus", prepare)
+    assert f"Another run has written to {run_there} while this one was being prepared" in recipe.refusal(**FIELDS)
+    assert json.loads((run_there / "results.json").read_text())["steps"] == 4
+
+
 def test_another_text_is_refused(recipe, run_there, tmp_path) -> None:
     lines = Path(recipe.fields["source"]).read_text(encoding="utf-8").splitlines()
     lines[3] = lines[3].replace("the", "a", 1) if "the" in lines[3] else "the " + lines[3]
@@ -114,6 +158,29 @@ def test_a_run_of_which_no_checkpoint_is_whole_is_not_begun_anew_without_a_word(
 # ----------------------------------------------------------------------------------------------------------------------
 # Taken
 # ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_that_a_kill_left_between_two_renames_is_gone_on_from(
+    recipe, run_there, finished, comparison
+) -> None:
+    (run_there / "checkpoint-4").rename(run_there / ".checkpoint-4.replaced")
+    printed = recipe.run(**FIELDS)
+    assert f"resumed from {run_there / 'checkpoint-4'}\n" in printed
+    comparison.assert_same_run(run_there, finished, last_step=4)
+
+
+def test_settings_of_the_optimizer_are_those_of_the_configuration_and_not_the_checkpoint_s(recipe, run_there) -> None:
+    recipe.run(**FIELDS | {"weight_decay": 0.01, "adam_beta1": 0.5, "max_steps": 6})
+    state = torch.load(run_there / "checkpoint-6" / "training_state" / "optimizer.pt")
+    groups = state["optimizer"]["param_groups"]
+    assert [(group["weight_decay"], group["betas"]) for group in groups] == [(0.01, (0.5, 0.95)), (0.0, (0.5, 0.95))]
+
+
+def test_a_log_that_is_shorter_than_at_the_checkpoint_is_said_to_have_a_gap(recipe, run_there, caplog) -> None:
+    (run_there / "metrics.jsonl").unlink()
+    recipe.run(**FIELDS)
+    (warning,) = [record.getMessage() for record in caplog.records if "metrics.jsonl has" in record.getMessage()]
+    assert "has 0 bytes, fewer than the" in warning
 
 
 def test_the_checkpoint_before_a_damaged_one_is_taken_and_leads_to_the_same_end(

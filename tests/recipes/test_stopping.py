@@ -80,6 +80,30 @@ def test_a_finished_run_is_resumed_to_the_same_end(recipe) -> None:
     assert all((value == again[name]).all() for name, value in weights.items())
 
 
+# From the first step on, no file may be larger than this, which a picture is: what a quota does.
+LIMITED = """
+import resource
+import hfgpt.recipes.running as running
+
+train = running.train
+
+def train_with_less(*arguments, **options):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+    return train(*arguments, **options)
+
+running.train = train_with_less
+"""
+
+
+def test_a_full_disk_is_one_sentence_also_where_no_checkpoint_is_written(recipe, fork, tmp_path: Path) -> None:
+    fields = {"max_steps": 40, "eval_steps": 39, "save_steps": 40, "sample_prompts": []}
+    run = fork(tmp_path / "fork", recipe.arguments(**fields), prelude=LIMITED)
+    assert run.wait() == [2], run.printed
+    assert f"hfgpt: error: The run cannot write to {recipe.output_dir}: File too large" in run.printed
+    assert "Traceback" not in run.printed
+    assert not recipe.final.exists()
+
+
 def test_a_signal_to_the_whole_group_spares_the_processes_that_prepare_batches(recipe, fork, tmp_path: Path) -> None:
     fields = {"max_steps": 1000, "save_steps": 20, "dataloader_num_workers": 1}
     run = fork(tmp_path / "fork", recipe.arguments(**fields), prelude="os.setsid()")

@@ -72,6 +72,29 @@ def test_a_mistake_on_two_processes_ends_them_both_and_its_sentence_is_printed_o
     assert "Traceback" not in run.printed
 
 
+def test_the_greatest_seed_is_one_for_every_process(recipe, fork, tmp_path) -> None:
+    fork(tmp_path / "fork", recipe.arguments(seed=2**32 - 1, max_steps=1), num_processes=2).finish()
+
+
+BROKEN = """
+import hfgpt.recipes.run_folder as run_folder
+
+def fail(config, path):
+    raise PermissionError(13, "Permission denied", str(path))
+
+run_folder.write_config = fail
+"""
+
+
+def test_another_error_of_the_first_process_ends_the_other_at_once_and_without_a_second_traceback(
+    recipe, fork, tmp_path
+) -> None:
+    run = fork(tmp_path / "fork", recipe.arguments(), num_processes=2, prelude=BROKEN)
+    assert run.wait() == [1, 2], run.printed
+    assert run.printed.count("Traceback") == 1
+    assert "PermissionError: [Errno 13] Permission denied" in run.printed
+
+
 # The first process may write no file as large as the weights, from its third checkpoint on: a limit of the kind that a
 # quota is. The other process has none, and writes nothing.
 LIMITED = """

@@ -8,11 +8,13 @@ import re
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from hfgpt import HfGptConfig, HfGptForCausalLM
 from hfgpt.data.order import sample_indices
@@ -185,6 +187,70 @@ def test_gradients_that_are_not_finite_are_found_though_the_loss_is(
     assert math.isfinite(report.loss)
     assert math.isnan(report.grad_norm)
     assert [step for step in range(1, STEPS + 1) if witness.unchanged_by(step)] == [3]
+
+
+@pytest.fixture
+def half_precision(monkeypatch) -> torch.amp.GradScaler:
+    """The loss scaler of fp16, which works on a CPU; its matrix products are left in fp32, for CPUs have no others."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
+    start = Accelerator.__init__
+
+    def with_scaler(self, *arguments: Any, **settings: Any) -> None:
+        start(self, *arguments, **settings)
+        self.scaler, self.native_amp = scaler, True
+
+    monkeypatch.setattr(Accelerator, "__init__", with_scaler)
+    monkeypatch.setattr(Accelerator, "mixed_precision", property(lambda self: "fp16"))
+    monkeypatch.setattr(
+        Accelerator, "prepare", lambda self, model, optimizer: (model, self.prepare_optimizer(optimizer))
+    )
+    monkeypatch.setattr(Accelerator, "autocast", lambda self: nullcontext())
+    return scaler
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_in_fp16_a_bad_step_is_left_out_and_the_next_one_is_taken(
+    task_with_the_rare_token_in, run_training, half_precision, value
+) -> None:
+    witness = Witness()
+    run_training(model_with_a_row_of(value), task_with_the_rare_token_in(3), [witness], weight_decay=0.0)
+    assert [report.skipped for report in witness.reports] == [step == 3 for step in range(1, STEPS + 1)]
+    assert [step for step in range(1, STEPS + 1) if witness.unchanged_by(step)] == [3]
+    assert half_precision.get_scale() == 2.0**11
+
+
+def test_in_fp16_gradients_that_overflow_lower_the_scale_until_they_do_not(
+    laboratory, task_with_the_rare_token_in, run_training, half_precision
+) -> None:
+    """More steps in a row than `max_bad_steps`, for the scale is at fault, and falls."""
+
+    class Overflowing(laboratory.NextToken):
+        def loss(self, model, batch, num_items_in_batch):
+            loss = super().loss(model, batch, num_items_in_batch)
+            if loss.requires_grad:  # not in an evaluation
+                loss.register_hook(lambda gradient: torch.where(gradient > 2.0**8, math.inf, gradient))
+            return loss
+
+    witness = Witness()
+    task = task_with_the_rare_token_in(kind=Overflowing)
+    run_training(model_with_a_row_of(0.0), task, [witness], max_bad_steps=2, max_steps=8)
+    assert [report.skipped for report in witness.reports] == [True] * 4 + [False] * 4
+    assert half_precision.get_scale() == 2.0**8
+
+
+@pytest.mark.parametrize("kind", ["loss", "gradients"])
+def test_in_fp16_what_no_scale_mends_ends_the_run(
+    laboratory, task_with_the_rare_token_in, run_training, half_precision, kind
+) -> None:
+    steps = range(2, STEPS + 1)
+    if kind == "loss":
+        task, row, max_steps = task_with_the_rare_token_in(*steps), math.nan, STEPS
+    else:
+        half_precision.load_state_dict(half_precision.state_dict() | {"scale": 2.0})
+        task = task_with_the_rare_token_in(*steps, kind=with_lengths(laboratory.NextToken))
+        row, max_steps = 0.0, STEPS
+    with pytest.raises(UserError, match="not finite in 3 steps in a row, the last of them step 4"):
+        run_training(model_with_a_row_of(row), task, max_bad_steps=3, max_steps=max_steps)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
