@@ -90,10 +90,10 @@ def test_of_a_text_without_tokens_the_mean_is_zero_and_the_others_are_position_0
 
 
 def test_the_mean_of_many_tokens_is_taken_in_fp32() -> None:
-    hidden_states = torch.ones(1, 4096, 2, dtype=torch.bfloat16)  # summed in bf16, it would stay at 256
+    hidden_states = torch.randn(1, 77, 500, generator=torch.Generator().manual_seed(0)).bfloat16()
     pooled = pool(hidden_states, None, "mean")
     assert pooled.dtype == torch.bfloat16
-    assert torch.equal(pooled.float(), torch.ones(1, 2))
+    assert torch.equal(pooled, hidden_states.double().mean(dim=1).bfloat16())  # rounded once
 
 
 def test_what_stands_in_the_padding_does_not_reach_the_mean() -> None:
@@ -109,13 +109,15 @@ def test_with_a_cache_the_last_token_is_judged_and_what_needs_the_whole_text_is_
     for pooling in POOLINGS:
         model = classifier(tiny_config, classifier_pooling=pooling)
         beginning = model(text[:, :6], use_cache=True)
-        cached = {"past_key_values": beginning.past_key_values, "attention_mask": torch.ones_like(text)}
+        rest = torch.cat([text[:, 6:], torch.tensor([[42, 42]])], dim=1)  # padded on the right
+        mask = torch.tensor([[1] * 11 + [0] * 2])
+        cached = {"past_key_values": beginning.past_key_values, "attention_mask": mask}
         if pooling == "last_token":
-            logits = model(text[:, 6:], **cached).logits
+            logits = model(rest, **cached).logits
             torch.testing.assert_close(logits, model(text).logits, rtol=0, atol=2e-5)
             continue
         with pytest.raises(ValueError, match=f"'{pooling}' needs the whole text, but 6 of its tokens are in the cache"):
-            model(text[:, 6:], **cached)
+            model(rest, **cached)
 
 
 def test_another_pooling_is_refused_by_its_name(tiny_config: MakeConfig) -> None:

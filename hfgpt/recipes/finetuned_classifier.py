@@ -288,8 +288,7 @@ def _from_tokens(body: HfGptModel, layers: nn.ModuleList) -> HfGptModel:
 
 def _from_states(body: HfGptModel, layers: nn.ModuleList) -> HfGptModel:
     """Some of the model's blocks, which take `inputs_embeds` as they come."""
-    part = _from_tokens(body, layers)
-    part.embedding_dropout = nn.Identity()  # type: ignore[assignment]
+    part = _from_tokens(body, layers)  # with its dropout, which the trunk has: it is never in training mode
     if body.config.position_embedding_type == "learned":
         part.embed_positions = _NoPositions()  # type: ignore[assignment]
     return part

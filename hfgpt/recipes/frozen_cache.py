@@ -313,7 +313,6 @@ def _path(
         "attention": model.config._attn_implementation,
         "mixed precision": accelerator.mixed_precision,
         "dtype": str(shape.dtype),
-        "trainable": classifier.trainable,
         "frozen blocks": classifier.num_frozen_blocks,
         "model": {name: repr(getattr(model.config, name)) for name in sorted(HfGptConfig.__annotations__)},
         "lengths": [len(text) for text in texts],

@@ -1,0 +1,427 @@
+"""Finetuning a classifier with a frozen trunk, beside the book's loop and transformers' Trainer.
+
+    python benchmarks/classification.py                                  # 124M: 12 layers, 64 texts, 5 epochs
+    python benchmarks/classification.py --sizes 30m --rounds 3 --json classification.json
+
+All contenders finetune the same GPT-2 with the same weights on the same short messages, in batches of 8: the last
+block, the final norm and a new head of two classes are trained, all else is frozen, dropout is 0.
+
+    the book       its chapter 6: every text padded to the longest of the data set, all blocks run in every step
+    transformers   Trainer with GPT2ForSequenceClassification and its padding to the longest text of each batch
+    hfgpt          the engine, the frozen blocks' states computed once, batches of texts of similar length
+
+That all compute the same logits is checked before any is timed. They take turns, an epoch each; evaluations are left
+out of all. hfgpt's one-time computation is timed in every round, and counted once in its five epochs. Then each trains
+its five epochs in one go, which shows whether the sum of the turns is what a user waits for.
+
+README.md beside this file says what the columns mean.
+"""
+
+import importlib.util
+import json
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import transformers
+import typer
+from contenders import BUILD, SIZES, TAKE_WEIGHTS, Size
+from rich.console import Console
+from rich.table import Table
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from train_step import chosen, environment_of
+from transformers import DataCollatorWithPadding, GPT2ForSequenceClassification, PreTrainedTokenizerFast, Trainer
+
+from hfgpt import HfGptConfig, HfGptForSequenceClassification
+from hfgpt.data.labelled import load_labelled
+from hfgpt.recipes.finetuned_classifier import FinetunedClassifier
+from hfgpt.recipes.frozen_cache import CachedTexts, TrunkStates, cache_trunk_states, collate_states, decide_cache
+from hfgpt.tokenization import encoding_from_gpt2_files
+from hfgpt.training.config import TrainingConfig
+from hfgpt.training.engine import start_accelerator, train
+from hfgpt.training.events import Callback, Evaluation, StepReport, TrainingRun
+from hfgpt.training.task import Batch, Task
+
+EPOCHS = 5
+BATCH_SIZE = 8
+LEARNING_RATE = 5e-5  # the book's, as is the next
+WEIGHT_DECAY = 0.1
+CONTEXT = 256
+LONGEST = 120  # tokens: what the book pads its messages to
+
+# GPT-2 tokens of the messages of the SMS Spam Collection, as many of spam as of ham: so many percent of them have no
+# more than so many. Where the collection itself is not at hand, lengths are drawn from these.
+LENGTH_PERCENTILES = {0: 1, 5: 7, 10: 8, 20: 12, 30: 16, 40: 23, 50: 32, 60: 37, 70: 42, 80: 47, 90: 51, 95: 56, 99: 67}
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The texts
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+class Messages(Dataset[dict[str, Any]]):
+    """Token ids and classes, 0 or 1."""
+
+    def __init__(self, token_ids: Sequence[Tensor], labels: Sequence[int]) -> None:
+        self.token_ids, self.labels = token_ids, labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"input_ids": self.token_ids[index], "label": self.labels[index]}
+
+
+def messages(number: int, size: Size) -> tuple[Messages, str]:
+    """So many messages, half of them spam, and what they are."""
+    folder, chance = os.environ.get("HFGPT_TEST_DATA"), random.Random(123)
+    if folder:
+        rows = load_labelled(str(Path(folder) / "sms-spam.tsv"), header=False)
+        encoding = encoding_from_gpt2_files(Path(folder) / "gpt2")
+        classes: list[list[str]] = [[], []]
+        for row in rows:
+            classes[row["label"]].append(row["text"])
+        ids = [encoding.encode_ordinary(text) for texts in classes for text in chance.sample(texts, number // 2)]
+        described = "messages of the SMS Spam Collection"
+    else:
+        marks = [*LENGTH_PERCENTILES.items(), (100, LONGEST)]
+        ids = [[chance.randrange(50256) for _ in range(_draw_length(marks, chance))] for _ in range(number)]
+        described = "random tokens, as long as messages of the SMS Spam Collection"
+    # The last id pads, and stands in no text.
+    tensors = [torch.tensor(text[:LONGEST]) % (size.vocabulary - 1) for text in ids]
+    mean = sum(map(len, tensors)) / len(tensors)
+    labels = [int(place >= number // 2) for place in range(number)]
+    return Messages(tensors, labels), f"{number} {described}, {mean:.1f} tokens on average, padded to {LONGEST} at most"
+
+
+def _draw_length(marks: list[tuple[int, int]], chance: random.Random) -> int:
+    percent = chance.uniform(0, 100)
+    after = next(place for place in range(1, len(marks)) if marks[place][0] >= percent)
+    (low, shorter), (high, longer) = marks[after - 1], marks[after]
+    return max(1, round(shorter + (longer - shorter) * (percent - low) / (high - low)))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The contenders: each trains so many epochs, and says how long its steps took
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def build_gpt2(size: Size) -> tuple[GPT2ForSequenceClassification, nn.Module]:
+    """transformers' classifier with random weights, and the language model whose body it has."""
+    torch.manual_seed(0)
+    language_model = BUILD["transformers"](size, CONTEXT).model
+    config = language_model.config
+    config.pad_token_id, config.num_labels = size.vocabulary - 1, 2
+    classifier = GPT2ForSequenceClassification(config)
+    classifier.transformer.load_state_dict(language_model.transformer.state_dict())
+    return classifier, language_model
+
+
+class Book:
+    """The loop of the book's section 6.7, without its evaluations, on the book's model."""
+
+    name = "the book"
+
+    def __init__(self, texts: Messages, size: Size, gpt2: GPT2ForSequenceClassification, body: nn.Module) -> None:
+        from llms_from_scratch.ch06 import calc_loss_batch  # pip install --no-deps llms-from-scratch
+
+        self.calc_loss_batch = calc_loss_batch
+        wrapped = BUILD["book"](size, CONTEXT)
+        TAKE_WEIGHTS["book"](wrapped, body)
+        self.model = wrapped.model
+        for parameter in self.model.parameters():
+            parameter.requires_grad = False
+        self.model.out_head = nn.Linear(size.hidden, 2)
+        with torch.no_grad():
+            self.model.out_head.weight.copy_(gpt2.score.weight)
+            self.model.out_head.bias.zero_()  # transformers' head has none
+        for module in (self.model.trf_blocks[-1], self.model.final_norm):
+            for parameter in module.parameters():
+                parameter.requires_grad = True
+        padded = torch.full((len(texts), LONGEST), size.vocabulary - 1)
+        for row, ids in zip(padded, texts.token_ids, strict=True):
+            row[: len(ids)] = ids
+        pairs = list(zip(padded, torch.tensor(texts.labels), strict=True))
+        self.loader = DataLoader(pairs, BATCH_SIZE, shuffle=True, drop_last=True)  # type: ignore[arg-type]
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+
+    def logits(self, ids: Tensor) -> Tensor:
+        return self.model(ids)[:, -1, :]
+
+    def train(self, epochs: int) -> float:
+        began = time.perf_counter()
+        for _ in range(epochs):
+            self.model.train()
+            for input_batch, target_batch in self.loader:
+                self.optimizer.zero_grad()
+                loss = self.calc_loss_batch(input_batch, target_batch, self.model, "cpu")
+                loss.backward()
+                self.optimizer.step()
+        return time.perf_counter() - began
+
+
+class TimeOfTraining(transformers.TrainerCallback):
+    """Seconds from the beginning of Trainer's loop to its end, without what it prepares before."""
+
+    def on_train_begin(self, *arguments: Any, **keywords: Any) -> None:
+        self.began = time.perf_counter()
+
+    def on_train_end(self, *arguments: Any, **keywords: Any) -> None:
+        self.seconds = time.perf_counter() - self.began
+
+
+class Transformers:
+    """Trainer as it comes, with the same layers frozen."""
+
+    name = "transformers"
+
+    def __init__(self, texts: Messages, size: Size, gpt2: GPT2ForSequenceClassification, body: nn.Module) -> None:
+        self.model = gpt2
+        gpt2.requires_grad_(False)
+        for module in (gpt2.transformer.h[-1], gpt2.transformer.ln_f, gpt2.score):
+            module.requires_grad_(True)
+        pad_token = "<pad>"  # noqa: S105 (not a password)
+        that_only_pads = Tokenizer(WordLevel({pad_token: size.vocabulary - 1}, unk_token=pad_token))
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=that_only_pads, pad_token=pad_token)
+        self.collate = DataCollatorWithPadding(tokenizer)
+        self.rows = [
+            {"input_ids": ids.tolist(), "label": label}
+            for ids, label in zip(texts.token_ids, texts.labels, strict=True)
+        ]
+        self.folder = tempfile.TemporaryDirectory()
+
+    def logits(self, ids: Tensor) -> Tensor:
+        return self.model(ids).logits
+
+    def train(self, epochs: int) -> float:
+        timer = TimeOfTraining()
+        arguments = transformers.TrainingArguments(
+            output_dir=self.folder.name,
+            per_device_train_batch_size=BATCH_SIZE,
+            num_train_epochs=epochs,
+            learning_rate=LEARNING_RATE,
+            weight_decay=WEIGHT_DECAY,
+            report_to="none",
+            save_strategy="no",
+            logging_strategy="no",
+            disable_tqdm=True,
+            use_cpu=True,
+        )
+        trainer = Trainer(
+            self.model,
+            arguments,
+            self.collate,
+            self.rows,  # type: ignore[arg-type]
+            callbacks=[timer],
+        )
+        trainer.remove_callback(transformers.PrinterCallback)
+        trainer.train()
+        return timer.seconds
+
+
+class Classify(Task):
+    """Messages from the cache, judged on one of them."""
+
+    unit = "texts"
+
+    def __init__(self, texts: Messages, states: TrunkStates) -> None:
+        self.train_examples = CachedTexts(texts, states)
+        self.validation_examples = CachedTexts(Messages(texts.token_ids[:1], texts.labels[:1]), states)
+
+    def lengths(self, examples: Any) -> list[int]:
+        return [len(ids) for ids in examples.examples.token_ids]
+
+    def collate(self, examples: Sequence[dict[str, Any]]) -> Batch:
+        return collate_states(examples)
+
+    def count_targets(self, batch: Batch) -> int:
+        return len(batch["labels"])
+
+
+class TimeOfSteps(Callback):
+    """Seconds from the evaluation before the first step to the end of the last step."""
+
+    def on_evaluation(self, run: TrainingRun, evaluation: Evaluation) -> None:
+        if evaluation.step == 0:
+            self.began = time.perf_counter()
+
+    def on_step(self, run: TrainingRun, report: StepReport) -> None:
+        self.seconds = time.perf_counter() - self.began
+
+
+class Hfgpt:
+    """The engine, on what the frozen part has made of the texts."""
+
+    name = "hfgpt"
+
+    def __init__(self, texts: Messages, size: Size, gpt2: GPT2ForSequenceClassification, body: nn.Module) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            gpt2.save_pretrained(folder)
+            config = HfGptConfig.from_pretrained(folder)
+            model = HfGptForSequenceClassification.from_pretrained(folder, config=config)
+        self.classifier, self.texts = FinetunedClassifier(model, "last_block"), texts
+        self.folder = tempfile.TemporaryDirectory()
+        self.config = TrainingConfig(
+            output_dir=self.folder.name,
+            num_train_epochs=1,
+            global_batch_size=BATCH_SIZE,
+            learning_rate=LEARNING_RATE,
+            weight_decay=WEIGHT_DECAY,
+        )
+        self.accelerator = start_accelerator(self.config)
+        self.states: TrunkStates | None = None
+
+    def logits(self, ids: Tensor) -> Tensor:
+        return self.classifier(ids).logits
+
+    def compute_frozen_part(self) -> float:
+        """Seconds for all texts, with the decision before and the file flushed after; nothing is there yet."""
+        began = time.perf_counter()
+        with tempfile.TemporaryDirectory(dir=self.folder.name) as name:
+            folder = Path(name)
+            ids = self.texts.token_ids
+            assert decide_cache("true", self.classifier, ids, folder, self.accelerator).use
+            self.states = cache_trunk_states(self.classifier, ids, folder, self.accelerator)
+            return time.perf_counter() - began  # the memory map outlives the name of its file
+
+    def train(self, epochs: int) -> float:
+        assert self.states is not None
+        timer = TimeOfSteps()
+        self.config.num_train_epochs = epochs
+        train(Classify(self.texts, self.states), self.classifier, self.config, self.accelerator, [timer])
+        return timer.seconds
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Measuring
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def check_same(contenders: list[Any], size: Size) -> None:
+    """All must compute the same logits, of unpadded texts: of padded ones the book judges the padding."""
+    ids = torch.randint(size.vocabulary - 1, (3, 20), generator=torch.Generator().manual_seed(1))
+    expected = contenders[0].logits(ids)
+    for contender in contenders[1:]:
+        torch.testing.assert_close(contender.logits(ids), expected, rtol=0, atol=1e-4, msg=contender.name)
+
+
+def measure(size_name: str, texts: Messages, rounds: int, whole: bool) -> list[dict[str, Any]]:
+    """A row for each contender."""
+    size = SIZES[size_name]
+    gpt2, body = build_gpt2(size)
+    # transformers' comes last: it freezes and trains the model whose weights the others copy
+    book, ours, theirs = (contender(texts, size, gpt2.eval(), body) for contender in (Book, Hfgpt, Transformers))
+    contenders = [book, theirs, ours]
+    check_same(contenders, size)
+    for contender in contenders:  # the first steps find their memory
+        if contender is ours:
+            ours.compute_frozen_part()
+        contender.train(1)
+    epochs: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    once: dict[str, list[float]] = {contender.name: [0.0] * rounds for contender in contenders}
+    for number in range(rounds):
+        first = number % len(contenders)  # each goes first in turn
+        for contender in contenders[first:] + contenders[:first]:
+            if contender is ours:
+                once[ours.name][number] = ours.compute_frozen_part()
+            epochs[contender.name].append(contender.train(1))
+    in_one_go: dict[str, float] = {}
+    for contender in contenders if whole else []:
+        in_one_go[contender.name] = (ours.compute_frozen_part() if contender is ours else 0) + contender.train(EPOCHS)
+    totals = {
+        name: [before + EPOCHS * epoch for before, epoch in zip(once[name], epochs[name], strict=True)]
+        for name in epochs
+    }
+    return [
+        {
+            "size": size_name,
+            "contender": name,
+            "steps_per_epoch": len(texts) // BATCH_SIZE,
+            "seconds_once_of_each_round": once[name],
+            "seconds_per_epoch_of_each_round": epochs[name],
+            "seconds_of_all_epochs_of_each_round": totals[name],
+            "seconds_once": statistics.median(once[name]),
+            "seconds_per_epoch": statistics.median(epochs[name]),
+            "seconds_of_all_epochs": statistics.median(totals[name]),
+            "time_relative_to_hfgpt": statistics.median(
+                theirs / own for theirs, own in zip(totals[name], totals[ours.name], strict=True)
+            ),
+            "seconds_in_one_go": in_one_go.get(name),
+            "time_in_one_go_relative_to_hfgpt": in_one_go[name] / in_one_go[ours.name] if whole else None,
+        }
+        for name in epochs
+    ]
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The command
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def table_of(rows: list[dict[str, Any]]) -> Table:
+    """All contenders at one size."""
+    first = rows[0]
+    table = Table(title=f"{first['size']}: {EPOCHS} epochs of {first['steps_per_epoch']} steps of {BATCH_SIZE} texts")
+    columns = ["contender", "once", "an epoch", f"{EPOCHS} epochs", "/ hfgpt", "in one go", "/ hfgpt"]
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="right" if place else "left")
+    for row in rows:
+        in_one_go, ratio = row["seconds_in_one_go"], row["time_in_one_go_relative_to_hfgpt"]
+        table.add_row(
+            row["contender"],
+            f"{row['seconds_once']:.3g} s" if row["seconds_once"] else "-",
+            f"{row['seconds_per_epoch']:.3g} s",
+            f"{row['seconds_of_all_epochs']:.3g} s",
+            f"{row['time_relative_to_hfgpt']:.2f}",
+            "-" if in_one_go is None else f"{in_one_go:.3g} s",
+            "-" if ratio is None else f"{ratio:.2f}",
+        )
+    return table
+
+
+def main(
+    sizes: Annotated[str, typer.Option(help="Comma-separated: 30m, 124m (tiny tries out the script).")] = "124m",
+    texts: Annotated[int, typer.Option(min=BATCH_SIZE, help="Messages to train on; a multiple of 8.")] = 64,
+    rounds: Annotated[int, typer.Option(min=1, help="Epochs that each contender trains by turns.")] = 5,
+    whole: Annotated[bool, typer.Option(help="Then train all epochs in one go.")] = True,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 for torch's own choice.")] = 0,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write everything measured to this file.")] = None,
+) -> None:
+    """Time the finetuning of a classifier with a frozen trunk on the CPU."""
+    if texts % BATCH_SIZE:
+        raise typer.BadParameter(f"--texts {texts} is no multiple of {BATCH_SIZE}, so that epochs would differ")
+    if not importlib.util.find_spec("llms_from_scratch"):
+        raise typer.BadParameter("the book's code is not installed: pip install --no-deps llms-from-scratch")
+    os.environ["ACCELERATE_USE_CPU"] = "true"
+    transformers.logging.disable_progress_bar()
+    if threads:
+        torch.set_num_threads(threads)
+    console = Console()
+    environment = environment_of("cpu") | {"load": ", ".join(f"{load:.1f}" for load in os.getloadavg())}
+    console.print(", ".join(f"{name} {value}" for name, value in environment.items()))
+    results: list[dict[str, Any]] = []
+    for size_name in chosen(sizes, list(SIZES), "--sizes"):
+        drawn, described = messages(texts, SIZES[size_name])
+        console.print(described)
+        rows = measure(size_name, drawn, rounds, whole)
+        console.print(table_of(rows))
+        results += rows
+    if json_path:
+        settings = {"rounds": rounds, "texts": texts, "sizes": {name: asdict(size) for name, size in SIZES.items()}}
+        report = {"environment": environment, "settings": settings, "results": results}
+        json_path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(main)
