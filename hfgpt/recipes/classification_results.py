@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from hfgpt.evaluation.calibration import Temperature, fit_temperature
+from hfgpt.evaluation.classification import evaluate_classifier
 from hfgpt.evaluation.classification_report import build_report, draw_pictures, report_table, write_report
 from hfgpt.evaluation.metrics import load_metric
 from hfgpt.evaluation.text_baselines import MAJORITY, TFIDF, log_probabilities, majority_baseline, tfidf_baseline
 from hfgpt.training.events import TrainingRun
 from hfgpt.training.memory import MicroBatching, in_parts
+from hfgpt.training.processes import on_main_process
 from hfgpt.training.task import Batch, Task
 
 from .classification_config import ClassificationConfig
@@ -97,7 +99,7 @@ class ClassificationResults:
         """Measure classifiers without a neural network, which takes seconds; on the first process.
 
         Raises:
-            UserError: If the texts have no words.
+            UserError: If the texts have no words, or a metric that was asked for cannot be computed.
         """
         corpus, num_labels = self.corpus, len(self.corpus.names)
         judged = [*corpus.validation.texts(), *corpus.test.texts()]
@@ -107,6 +109,10 @@ class ClassificationResults:
             MAJORITY: majority_baseline(corpus.train.labels, judged, num_labels),
             TFIDF: tfidf_baseline(corpus.train.texts(), corpus.train.labels, judged, num_labels, class_weight=weights),
         }
+        if self.config.extra_metrics:  # known now, and not only when training is over
+            labels, guesses = corpus.validation.labels, self._baselines[MAJORITY][: len(corpus.validation)]
+            extra = self.config.extra_metrics
+            evaluate_classifier(log_probabilities(guesses), labels, corpus.names, extra_metrics=extra, num_resamples=1)
 
     def measure_before_training(self) -> None:
         """Have the new head judge the test texts; a run that goes on has done that when it began."""
@@ -117,8 +123,11 @@ class ClassificationResults:
     def finish(self, run: TrainingRun, folder: Path) -> None:
         """Judge validation and test texts, save the classifier, and report."""
         validation, test = self._logits("validation"), self._logits("test")
-        if not run.is_main_process:
-            return
+        on_main_process(self.accelerator, lambda: self._save_and_report(run, folder, validation, test))
+
+    def _save_and_report(
+        self, run: TrainingRun, folder: Path, validation: NDArray[np.float64], test: NDArray[np.float64]
+    ) -> None:
         temperature = None
         if self.config.calibrate:
             temperature = fit_temperature(validation, self.corpus.validation.labels)

@@ -91,9 +91,9 @@ def finetune_classification(config: ClassificationConfig) -> TrainingRun:
     on_main_process(accelerator, results.measure_baselines)
 
     def begin() -> None:
-        if decision.use:
-            task.keep_frozen_states(classifier, folder, accelerator)
+        kept = task.keep_frozen_states(classifier, folder, accelerator) if decision.use else None
         if resume_from is None:
+            on_main_process(accelerator, lambda: delete_outdated(folder, kept))
             results.measure_before_training()
 
     def save(folder: Path, weights: dict[str, Tensor]) -> None:
@@ -151,6 +151,15 @@ def load_classifier(
     return model
 
 
+def delete_outdated(folder: Path, kept: Path | None) -> None:
+    """Delete what a run that is replaced left in the folder, but for the states in `kept`, and `final/`."""
+    pictures = [f"{name}.png" for name in ("confusion_matrix", "reliability_diagram", "accuracy_curve")]
+    outdated = [folder / name for name in ("report.json", *pictures)]
+    for path in [*outdated, *folder.glob("trunk_states-*.bin")]:
+        if path != kept:
+            path.unlink(missing_ok=True)
+
+
 class TextClassification(Task):
     """Tell the class of each text."""
 
@@ -184,13 +193,18 @@ class TextClassification(Task):
         """
         return decide_cache(self.config.cache_frozen, classifier, self._input_ids(), folder, accelerator)
 
-    def keep_frozen_states(self, classifier: FinetunedClassifier, folder: Path, accelerator: Accelerator) -> None:
-        """Replace the texts by what the frozen part of the model makes of them."""
+    def keep_frozen_states(self, classifier: FinetunedClassifier, folder: Path, accelerator: Accelerator) -> Path:
+        """Replace the texts by what the frozen part of the model makes of them.
+
+        Returns:
+            The file in which that is kept.
+        """
         states, first = cache_trunk_states(classifier, self._input_ids(), folder, accelerator), 0
         for name, part in self._encoded().items():
             self.parts[name] = CachedTexts(part, states, first)
             first += len(part)
         self.collate = collate_states  # type: ignore[method-assign]
+        return states.path
 
     def _encoded(self) -> dict[str, EncodedTexts]:
         return {name: getattr(self.corpus, name) for name in self.parts}

@@ -172,6 +172,11 @@ def _refuse_other_weights(name_or_path: str | Path, info: dict[str, Any], new_he
     """
     for name, *shapes in sorted(info["mismatched_keys"]):
         stored, asked = (tuple(shape) for shape in shapes)
+        if name == "score.weight":
+            raise UserError(
+                f"{name_or_path} is a classifier of {stored[0]} classes, and {asked[0]} are asked for: give the model "
+                "that it was finetuned from, or one without a classification head."
+            )
         raise UserError(
             f"{name_or_path} holds {name} in the shape {stored}, and the configuration asks for {asked}: keep the "
             "fields that give the shapes as they are in its config.json."

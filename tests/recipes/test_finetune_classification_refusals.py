@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from hfgpt import HfGptForCausalLM
+from hfgpt import HfGptForCausalLM, HfGptForSequenceClassification
+from hfgpt.evaluation import classification
 from hfgpt.recipes import labelled_corpus
 
 
@@ -118,6 +119,29 @@ def test_a_tokenizer_of_another_model(classify, checkpoint, tmp_path) -> None:
 def test_a_metric_that_is_nowhere(classify, monkeypatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert "the metric 'no/such_metric' cannot be loaded" in classify.refusal(extra_metrics=["no/such_metric"])
+
+
+def test_a_metric_of_something_else(classify, monkeypatch) -> None:
+    """It is there, but takes no predicted classes: known before training, and not only when that is over."""
+
+    class Perplexity:
+        def compute(self, **inputs: object) -> None:
+            raise ValueError("it takes texts")
+
+    monkeypatch.setattr("hfgpt.recipes.classification_results.load_metric", lambda name: None)
+    loaded = classification.load_metric
+    monkeypatch.setattr(
+        classification, "load_metric", lambda name: Perplexity() if name == "perplexity" else loaded(name)
+    )
+    message = classify.refusal(extra_metrics=["perplexity"])
+    assert "'perplexity' cannot be computed from predicted and true class ids (it takes texts)" in message
+
+
+def test_a_classifier_of_other_classes(classify, checkpoint, tmp_path) -> None:
+    other = HfGptForSequenceClassification.from_pretrained(checkpoint, num_labels=3)
+    other.save_pretrained(tmp_path / "three")
+    message = classify.refusal(init_from=str(tmp_path / "three"), tokenizer=str(checkpoint))
+    assert f"{tmp_path / 'three'} is a classifier of 3 classes, and 2 are asked for" in message
 
 
 def test_texts_without_a_word(classify, tmp_path) -> None:
