@@ -49,9 +49,9 @@ __all__ = [
     "encoding_from_gpt2_files",
     "extend_tokenizer",
     "fast_tokenizer",
+    "frame_texts",
     "load_tokenizer",
     "replace_lone_surrogates",
-    "separate_pairs",
     "train_tokenizer",
 ]
 
@@ -268,7 +268,7 @@ def encode_for_classification(
     between them stays. An empty text, for which `pipeline` has no token at all, is the end-of-text token alone.
 
     Args:
-        text_pairs: The second text of each pair; see `separate_pairs`.
+        text_pairs: The second text of each pair; see `frame_texts`.
         max_length: Tokens of the longest, which may be a pair.
     """
     if not len(texts):
@@ -281,16 +281,22 @@ def encode_for_classification(
         tokenizer.backend_tokenizer.no_truncation()  # it keeps its last setting, and would save it
         for row, ids in zip(long, cut["input_ids"], strict=True):
             input_ids[row] = ids
-    num_empty = sum(not ids for ids in input_ids)
+    framing = tokenizer.num_special_tokens_to_add(pair=text_pairs is not None)
+    num_empty = sum(len(ids) == framing for ids in input_ids)
     return ClassifierInputs([ids or [tokenizer.eos_token_id] for ids in input_ids], len(long), num_empty)
 
 
-def separate_pairs(tokenizer: PreTrainedTokenizerFast) -> None:
-    """Have the tokenizer put the end-of-text token between the two texts of a pair; it is saved so, for `pipeline`."""
+def frame_texts(tokenizer: PreTrainedTokenizerFast, *, before: bool = False, after: bool = False) -> None:
+    """Have the tokenizer put the end-of-text token around each text, and between the two texts of a pair.
+
+    In a packed pretraining every text stands between two of them. It is saved so, and `pipeline` does the same.
+    """
+    end = tokenizer.eos_token
+    first, last = f"{end} " if before else "", f" {end}" if after else ""
     template = processors.TemplateProcessing(
-        single="$A",
-        pair=f"$A {tokenizer.eos_token} $B",
-        special_tokens=[(tokenizer.eos_token, tokenizer.eos_token_id)],
+        single=f"{first}$A{last}",
+        pair=f"{first}$A {end} $B{last}",
+        special_tokens=[(end, tokenizer.eos_token_id)],
     )
     tokenizer.backend_tokenizer.post_processor = processors.Sequence(
         [processors.ByteLevel(trim_offsets=False), template]

@@ -72,6 +72,8 @@ class ClassificationConfig(TrainingConfig):
     classifier_pooling: Literal["last_token", "first_token", "mean"] = "last_token"
     """Which position the head judges: the last of the text, the only one that has seen all of it; the first; or the
     mean of all."""
+    end_of_text: Literal["none", "before", "after", "both"] = "none"
+    """Where the end-of-text token stands beside a text. A packed pretraining saw every text between two of them."""
     max_length: int | None = None
     """Tokens of a text; longer ones are truncated. Default: the model's context."""
     truncation_side: Literal["right", "left"] = "right"

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from hfgpt.data.labelled import load_labelled
 from hfgpt.data.labelled_split import LabelledSplits, split_labelled
 from hfgpt.errors import UserError
-from hfgpt.tokenization import encode_for_classification, separate_pairs
+from hfgpt.tokenization import encode_for_classification, frame_texts
 from hfgpt.training.processes import main_process_first
 
 from .classification_config import ClassificationConfig
@@ -130,8 +130,9 @@ def prepare_labelled_corpus(
     for name in ("max_length", "pad_to_length"):
         if (getattr(config, name) or 0) > context:
             raise UserError(f"{name} ({getattr(config, name)}) is greater than the model's context ({context}).")
-    if config.text_pair_column:
-        separate_pairs(tokenizer)
+    if config.text_pair_column or config.end_of_text != "none":
+        before, after = config.end_of_text in ("before", "both"), config.end_of_text in ("after", "both")
+        frame_texts(tokenizer, before=before, after=after)
     tokenizer.model_max_length = max_length
     tokenizer.truncation_side, tokenizer.padding_side = config.truncation_side, "right"
     # A side is saved only if the tokenizer was made with one.

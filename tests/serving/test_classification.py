@@ -12,7 +12,7 @@ from transformers import pipeline
 from hfgpt import HfGptForSequenceClassification
 from hfgpt.errors import UserError
 from hfgpt.serving.classification import WINDOW_BATCHES, Classifier
-from hfgpt.tokenization import encode_for_classification, load_tokenizer, separate_pairs
+from hfgpt.tokenization import encode_for_classification, frame_texts, load_tokenizer
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "dog", "ran", "house"]
 STRANGER = """
@@ -43,7 +43,7 @@ def assert_same(predictions, answers) -> None:
 def separated(folder: Path) -> None:
     """Make the saved tokenizer one for pairs, as the recipe does."""
     tokenizer = load_tokenizer(folder)
-    separate_pairs(tokenizer)
+    frame_texts(tokenizer)
     tokenizer.save_pretrained(folder)
 
 
