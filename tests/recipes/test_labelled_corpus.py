@@ -76,9 +76,11 @@ def test_long_texts_are_cut_on_the_side_that_was_asked_for_and_counted(prepare, 
         )
 
 
-def test_nothing_is_said_of_what_did_not_happen(prepare) -> None:
-    parts = [f"{part}: 2 texts of 1.5 tokens on average" for part in ("train", "validation", "test")]
-    assert prepare(["it", "it it"]).description == ["source: rows", "as given", *parts]
+def test_nothing_is_said_of_what_did_not_happen(prepare, tokenizer_folder) -> None:
+    texts = ["the cat", "the cat and the dog"]
+    mean = sum(len(load_tokenizer(tokenizer_folder)(text)["input_ids"]) for text in texts) / 2
+    parts = [f"{part}: 2 texts of {mean:.1f} tokens on average" for part in ("train", "validation", "test")]
+    assert prepare(texts).description == ["source: rows", "as given", *parts]
 
 
 def test_an_empty_text_is_the_end_of_text_token_and_counted(prepare) -> None:
