@@ -124,7 +124,7 @@ def prepare_labelled_corpus(
         context: Tokens that the model sees at once.
 
     Raises:
-        UserError: If texts are to be longer than the context.
+        UserError: If texts are to be longer than the context, or to have no token of their own.
     """
     max_length = config.max_length or min(config.pad_to_length or context, context)
     for name in ("max_length", "pad_to_length"):
@@ -133,6 +133,11 @@ def prepare_labelled_corpus(
     if config.text_pair_column or config.end_of_text != "none":
         before, after = config.end_of_text in ("before", "both"), config.end_of_text in ("after", "both")
         frame_texts(tokenizer, before=before, after=after)
+    framing = tokenizer.num_special_tokens_to_add(pair=config.text_pair_column is not None)
+    if max_length <= framing:
+        raise UserError(
+            f"max_length ({max_length}) leaves no room for text beside {framing} end-of-text tokens: raise it."
+        )
     tokenizer.model_max_length = max_length
     tokenizer.truncation_side, tokenizer.padding_side = config.truncation_side, "right"
     # A side is saved only if the tokenizer was made with one.

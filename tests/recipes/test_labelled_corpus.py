@@ -117,6 +117,25 @@ def test_the_texts_of_a_pair_are_separated_by_the_end_of_text_token(
     assert corpus.train.texts()[0] == "the cat\na dog"
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize(("where", "before", "after"), [("before", 1, 0), ("after", 0, 1), ("both", 1, 1)])
+def test_the_end_of_text_token_stands_where_it_was_asked_for_also_in_use(
+    prepare, tokenizer_folder, tmp_path, where, before, after, side
+) -> None:
+    texts = [*TEXTS, ""]
+    corpus = prepare(texts, end_of_text=where, truncation_side=side)
+    room = CONTEXT - before - after
+    for ids, text in zip(ids_of(corpus), load_tokenizer(tokenizer_folder)(texts)["input_ids"], strict=True):
+        cut = text if len(text) <= room else text[:room] if side == "right" else text[-room:]
+        assert ids == [END] * before + cut + [END] * after
+    assert corpus.train.num_empty == 1
+    assert ids_of(corpus) == saved(corpus, tmp_path / "saved")(texts, truncation=True)["input_ids"]
+    pairs = prepare(texts[:3], texts[3:6], end_of_text=where, max_length=12, truncation_side=side)
+    for ids in ids_of(pairs):
+        assert ids.count(END) == 1 + before + after
+        assert (ids[0] == END, ids[-1] == END) == (bool(before), bool(after))
+
+
 def test_padding_that_is_seen_is_part_of_every_text(prepare) -> None:
     for fields, length in (({"pad_to_length": 12}, 12), ({"max_length": 7}, 7), ({}, CONTEXT)):
         corpus, plain = prepare(TEXTS, ignore_padding=False, **fields), prepare(TEXTS, **fields)
@@ -149,6 +168,16 @@ def test_a_batch_is_padded_on_the_right_to_its_longest_text() -> None:
 def test_more_tokens_than_the_context_are_refused(prepare, field) -> None:
     with pytest.raises(UserError, match=rf"{field} \(17\) is greater than the model's context \(16\)"):
         prepare(TEXTS, **{field: 17})
+
+
+@pytest.mark.parametrize(
+    ("end_of_text", "pairs", "framing"), [("both", None, 2), ("after", TEXTS, 2), ("none", TEXTS, 1)]
+)
+def test_a_length_without_room_for_text_is_refused(prepare, end_of_text, pairs, framing) -> None:
+    words = rf"max_length \({framing}\) leaves no room for text beside {framing} end-of-text tokens"
+    with pytest.raises(UserError, match=words):
+        prepare(TEXTS, pairs, end_of_text=end_of_text, max_length=framing)
+    assert prepare(TEXTS, pairs, end_of_text=end_of_text, max_length=framing + 1).train.lengths.max() == framing + 1
 
 
 def test_the_fingerprint_is_of_the_tokens_the_classes_and_the_tokenizer(prepare, tmp_path) -> None:
