@@ -117,7 +117,8 @@ def test_a_disk_that_is_full_for_the_process_that_writes_ends_both_with_one_sent
     recipe, fork, tmp_path, fields
 ) -> None:
     """In the middle of the run, and when its last checkpoint is the one that does not fit."""
-    arguments = recipe.arguments(**long(recipe, dropout=True) | {"save_steps": 15} | fields)
+    fields = {"eval_steps": None} | fields  # a picture that is drawn meanwhile would be too large, too
+    arguments = recipe.arguments(**long(recipe, dropout=True) | fields)
     run = fork(tmp_path / "fork", arguments, num_processes=2, prelude=LIMITED)
     assert run.wait() == [2, 2], run.printed
     assert run.printed.count("The checkpoint of step 45 cannot be written") == 1
