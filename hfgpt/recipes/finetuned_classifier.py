@@ -11,7 +11,7 @@ The numbers are those of the whole model, within rounding.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -264,8 +264,8 @@ def _add_lora(model: HfGptForSequenceClassification, rank: int, alpha: float, dr
         raise UserError("trainable = 'lora' needs the package peft: pip install 'hfgpt[lora]'.") from error
     names = {name.rpartition(".")[2] for name, _ in model.model.layers.named_modules()}
     targets = [name for name in _LORA_TARGETS if name in names]
-    # alpha is annotated as an integer, but only divided by the rank
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets), model)  # type: ignore[arg-type]
+    scale = cast("int", alpha)  # which it is annotated as, but it is only divided by the rank
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=scale, lora_dropout=dropout, target_modules=targets), model)
     model.score.requires_grad_(True)
 
 
