@@ -106,7 +106,7 @@ def build_hfgpt(
 
 def build_former(size: Size, tokens: int, checkout: Path) -> nn.Module:
     """The model of another checkout of hfgpt, such as `git worktree add ../former COMMIT`."""
-    package = types.ModuleType("former_hfgpt")  # its model's three files import nothing but each other
+    package = types.ModuleType("former_hfgpt")  # its model's files import nothing but each other
     package.__path__ = [str(checkout / "hfgpt")]
     sys.modules[package.__name__] = package
     if not (checkout / "hfgpt" / "modeling_hfgpt.py").is_file():
