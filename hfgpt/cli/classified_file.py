@@ -22,8 +22,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 from tqdm import tqdm
 
-from hfgpt.data.class_labels import class_name
+from hfgpt.data.class_labels import WHOLE_NUMBER, class_name
 from hfgpt.data.files import errors_of_the_user, file_kind, list_files, open_text, shortened
+from hfgpt.data.labelled import parquet_class_names
 from hfgpt.data.readers import checked_text, choose_text_column, inspect_columns, read_whole_records
 from hfgpt.errors import UserError
 from hfgpt.serving.classification import WINDOW_BATCHES, Classifier, Prediction
@@ -77,6 +78,7 @@ class Source:
         header: bool,
         names: list[str],
     ) -> None:
+        asked_for = text_column
         if not path.is_file():
             raise UserError(f"There is no file {path}: give a csv, tsv, jsonl, json, parquet or txt file.")
         list_files(path)  # refuses unknown kinds
@@ -101,6 +103,15 @@ class Source:
             text_column = choose_text_column(columns if text_column else others, text_column, where=str(path))
         self.text_columns = [name for name in (text_column or "text", text_pair_column) if name is not None]
         self.label_column = label_column
+        stored = parquet_class_names(path) if file_kind(path) == ".parquet" else {}
+        self.label_names = stored.get(label_column or "")
+        if header and file_kind(path) in (".csv", ".tsv") and asked_for is None and text_column != "text":
+            logger.warning(
+                "%s: its first row is taken for names of columns, and %r for the text: say --text-column, or "
+                "--no-header if the first row is a text.",
+                path,
+                text_column,
+            )
 
     def rows(self) -> Iterator[Row]:
         """The rows of the file, in order.
@@ -125,14 +136,17 @@ class Source:
                 yield f"line {number}".format, {"text": line.removesuffix("\n").removesuffix("\r")}
 
     def _label(self, record: dict[str, Any], place: Callable[[], str]) -> str | None:
-        """The true class of a record, given by its name or, if no class is called so, by its number."""
+        """The true class of a record, given by its name or, if no class is called by a number, by its number."""
         if self.label_column is None:
             return None
-        name = class_name(record.get(self.label_column), place, None, column=self.label_column, where=str(self.path))
-        if name in self.names:
-            return name
-        number = name.removesuffix(".0")
-        if number.isdecimal() and int(number) < len(self.names):
+        value, where = record.get(self.label_column), str(self.path)
+        name = class_name(value, place, self.label_names, column=self.label_column, where=where)
+        number = name.split(".")[0] if WHOLE_NUMBER.fullmatch(name) else ""  # 1.0 is 1, as when a model is trained
+        for known in (name, number):
+            if known in self.names:
+                return known
+        numbered = any(WHOLE_NUMBER.fullmatch(known) for known in self.names)
+        if number.isdecimal() and not numbered and int(number) < len(self.names):
             return self.names[int(number)]
         raise UserError(
             f"{place()} of {self.path} has the label {name!r} in the column {self.label_column!r}, which the model "

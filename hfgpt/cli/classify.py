@@ -10,6 +10,8 @@ from itertools import tee
 from pathlib import Path
 from types import FrameType
 
+import yaml
+
 from hfgpt.errors import UserError
 from hfgpt.serving.classification import Classifier
 from hfgpt.tokenization import replace_lone_surrogates
@@ -26,6 +28,7 @@ def predict_texts(model_name: str, texts: list[str], *, batch_size: int, as_json
     if not texts and sys.stdin.isatty():
         raise UserError("There is nothing to classify: give texts, a file with --file, or lines on standard input.")
     classifier = Classifier.load(model_name)
+    _warn_if_other_texts(model_name, pairs=False)
     given, shown = tee(_arguments(texts) if texts else _lines_of_standard_input())
     width = max(map(len, classifier.names))
     for text, prediction in zip(shown, classifier.classify(given, batch_size=batch_size), strict=True):
@@ -61,6 +64,7 @@ def predict_file(
     with _exit_on_signals(destination, overwrite):
         check_destination(destination, resume=resume, overwrite=overwrite)  # before the model is loaded
         classifier = Classifier.load(model_name)
+        _warn_if_other_texts(model_name, pairs=text_pair_column is not None)
         source = Source(
             path,
             text_column=text_column,
@@ -82,6 +86,22 @@ def predict_file(
     if "accuracy" in summary:
         correct = round(summary["accuracy"] * summary["rows"])
         print(f"accuracy {summary['accuracy']:.2%}: {correct:,} of {summary['rows']:,} as in {source.label_column!r}")
+
+
+def _warn_if_other_texts(model_name: str, *, pairs: bool) -> None:
+    """A model that was trained on pairs judges single texts, too, and knows nothing of them; the recipe's file says."""
+    path = Path(model_name).expanduser() / "run_config.yaml"
+    if not path.is_file():
+        return
+    trained_on = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("text_pair_column")
+    if trained_on and not pairs:
+        print(
+            f"hfgpt: the model was trained on pairs of texts, and single ones are given: name the second column of a "
+            f"file by --text-pair-column ({trained_on!r} in training).",
+            file=sys.stderr,
+        )
+    elif pairs and not trained_on:
+        print("hfgpt: the model was trained on single texts, and pairs are given.", file=sys.stderr)
 
 
 def _notes(num_truncated: int, num_empty: int, max_length: int) -> str:

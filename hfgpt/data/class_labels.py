@@ -1,5 +1,6 @@
 """From what a record is labelled with to class ids: which values are labels, and what the classes are called."""
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,13 +13,16 @@ from hfgpt.bulk_encoding import replace_lone_surrogates
 from hfgpt.data.files import shortened
 from hfgpt.errors import UserError
 
-__all__ = ["class_name", "encode_labels"]
+__all__ = ["WHOLE_NUMBER", "class_name", "encode_labels"]
+
+logger = logging.getLogger(__name__)
 
 # More different values than this are no classes; nor are more than half as many as there are rows, unless few.
 MAXIMUM_CLASSES = 1000
 FEW_CLASSES = 10
+MANY_NUMBERS = 20  # from here on it is said that numbers are taken for classes
 
-_WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.0*)?")  # not 007, which is a code
+WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.0*)?")  # not 007, which is a code
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
@@ -74,7 +78,7 @@ def encode_labels(
     found = pc.unique(values).to_pylist()
     name_of = {value: value for value in found}
     if class_names is None:
-        are_numbers = all(_WHOLE_NUMBER.fullmatch(value) for value in found)
+        are_numbers = all(WHOLE_NUMBER.fullmatch(value) for value in found)
         _refuse_quantities(found, are_numbers, len(dataset), source)
         if are_numbers:
             name_of = {value: value.split(".")[0] for value in found}
@@ -103,6 +107,13 @@ def _refuse_quantities(found: list[str], are_numbers: bool, num_rows: int, sourc
             f"the label column of {source} has {len(found)} different values in {num_rows} rows: {kind}, "
             "not classes; name a column of classes as label_column."
         )
+    if are_numbers and len(found) > MANY_NUMBERS:
+        logger.warning(
+            "The labels of %s are %d different numbers, each of which is taken for a class: if they are quantities, "
+            "name a column of classes as label_column.",
+            source,
+            len(found),
+        )
 
 
 def _given_name(name: str, class_names: tuple[str, ...], given: tuple[str, ...], source: str) -> str:
@@ -111,7 +122,7 @@ def _given_name(name: str, class_names: tuple[str, ...], given: tuple[str, ...],
     if name in given:
         return name
     # Names for numbers: only where no label is among the given names.
-    if not set(class_names) & set(given) and _WHOLE_NUMBER.fullmatch(name) and 0 <= int(name) < len(given):
+    if not set(class_names) & set(given) and WHOLE_NUMBER.fullmatch(name) and 0 <= int(name) < len(given):
         return given[int(name)]
     raise UserError(
         f"{source} has the label {name!r}, which is not among the label_names {', '.join(given)}; "

@@ -26,7 +26,7 @@ from hfgpt.data.sources import (
 from hfgpt.data.tables import numbered_columns, read_rows
 from hfgpt.errors import UserError
 
-__all__ = ["DEFAULT_LABEL_COLUMNS", "load_labelled"]
+__all__ = ["DEFAULT_LABEL_COLUMNS", "load_labelled", "parquet_class_names"]
 
 logger = logging.getLogger(__name__)
 
@@ -167,14 +167,14 @@ def _look_into(path: Path, asked_for: dict[str, str | None], header: bool | None
         if kind in (".csv", ".tsv"):
             header, asked_for = _decide_header(path, asked_for, header)
         columns = inspect_columns(path, header=header is not False)
-        class_names = _parquet_class_names(path) if kind == ".parquet" else {}
+        class_names = parquet_class_names(path) if kind == ".parquet" else {}
     if not columns:
         return None
     chosen = _choose_columns(columns, asked_for, where=str(path))
     return _LabelledFile(str(path), chosen, header is not False, class_names.get(chosen.label))
 
 
-def _parquet_class_names(path: Path) -> dict[str, tuple[str, ...]]:
+def parquet_class_names(path: Path) -> dict[str, tuple[str, ...]]:
     """The names of the classes of each column that `datasets` has written as a `ClassLabel`."""
     with open_bytes(path) as file:
         schema = pq.ParquetFile(file).schema_arrow

@@ -63,11 +63,11 @@ def build_report(
     Returns:
         * `model`, `names`, `num_examples`, `seeds`: as given;
         * `intervals`: how they were made (`method`, `confidence`, `num_resamples`, `seed`);
-        * `models`: what `evaluate_classifier` returned, by the model's name;
+        * `models`: what `evaluate_classifier` returned, by the model's name, without the temperature;
         * `comparisons`: for each other model what `paired_difference` returned for `model` less that one, with `other`;
         * `calibration`: `temperature`, `reason`, the mean `validation_loss_before` and `_after`, and on the test
           examples `loss`, `expected_calibration_error` and `reliability_bins` with that temperature; None without one;
-        * `most_confident_errors` of `model`.
+        * `most_confident_errors` of `model`, with the temperature.
 
     Raises:
         UserError: see `evaluate_classifier`; or there is no such model, or not a text for each label.
@@ -100,7 +100,11 @@ def build_report(
         ],
         "calibration": None if temperature is None else _calibration(checked[model], ids, temperature),
         "most_confident_errors": most_confident_errors(
-            texts, scaled_probabilities(checked[model]), ids, names, limit=num_errors
+            texts,
+            scaled_probabilities(checked[model], 1.0 if temperature is None else temperature.value),
+            ids,
+            names,
+            limit=num_errors,
         ),
     }
 
@@ -156,7 +160,9 @@ def most_confident_errors(
 def write_report(report: Mapping[str, Any], path: Path) -> None:
     """Write `report.json`; an infinite loss, which JSON does not know, becomes null."""
     text = json.dumps(_finite(report), indent=2, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_text(text + "\n", encoding="utf-8")
+    unfinished.replace(path)  # whole, or as it was
 
 
 def _finite(value: Any) -> Any:
@@ -168,7 +174,7 @@ def _finite(value: Any) -> Any:
 
 
 def report_table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """The columns and rows of the table of all models, in the report's order."""
+    """The columns and rows of the table of all models, in the report's order; ECE also with the temperature."""
     columns = ["model", "accuracy [95 %]", "macro F1", "Matthews", "ROC AUC", "ECE"]
     rows = []
     for name, measured in report["models"].items():
@@ -184,6 +190,8 @@ def report_table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]
                 f"{measured['expected_calibration_error']:.3f}",
             ]
         )
+        if name == report["model"] and report["calibration"] is not None:
+            rows[-1][-1] += f" → {report['calibration']['expected_calibration_error']:.3f}"
     return columns, rows
 
 

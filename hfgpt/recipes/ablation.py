@@ -137,7 +137,7 @@ def _is_finished(training: ClassificationConfig) -> bool:
     folder = Path(training.output_dir)
     if not (folder / "config.yaml").is_file():
         return False
-    before = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    before = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")) or {}
     now = dataclasses.asdict(training)
     changed = [name for name in now if before.get(name) != now[name]]
     if changed:

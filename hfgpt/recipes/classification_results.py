@@ -208,5 +208,8 @@ class ClassificationResults:
                 f"{error['text'][:100]!r}"
             )
         print(f"Report:     {final.parent / 'report.json'}   Pictures: {' '.join(path.name for path in pictures)}")
-        text = shlex.quote(self.corpus.test.rows["text"][0])
-        print(f"Try it:     hfgpt classify predict --model {final} {text}")
+        command = f"hfgpt classify predict --model {final}"
+        if self.config.text_pair_column:
+            print(f"Try it:     {command} --file FILE --text-pair-column {self.config.text_pair_column} --out OUT.csv")
+        else:
+            print(f"Try it:     {command} {shlex.quote(self.corpus.test.rows['text'][0])}")

@@ -4,6 +4,7 @@ accelerate launch recipes/finetune_classification.py --config demo
 hfgpt classify train --config sms --learning_rate 1e-3
 """
 
+import json
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -124,8 +125,10 @@ def load_classifier(
     """The model to train, with a head for the classes: that of a checkpoint, or a new one on `init_from`.
 
     Raises:
-        UserError: If it cannot be loaded, or does not fit the tokenizer.
+        UserError: If it cannot be loaded, does not fit the tokenizer, or tells other classes already.
     """
+    if resume_from is None:
+        _refuse_other_classes(config.init_from, names)
     if tokenizer.eos_token_id is None or tokenizer.pad_token_id is None:
         raise UserError(f"The tokenizer of {config.tokenizer or config.init_from} has no end or no padding token.")
     model = load_model(
@@ -149,6 +152,20 @@ def load_classifier(
         model = HfGptForSequenceClassification(model.config)
     assert isinstance(model, HfGptForSequenceClassification)
     return model
+
+
+def _refuse_other_classes(init_from: str, names: list[str]) -> None:
+    """A head that has learned other classes would begin with the wrong answers, and nobody would know."""
+    path = Path(init_from).expanduser() / "config.json"
+    if not path.is_file():  # from the Hub, or nothing at all, which the loading says
+        return
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    known = [stored.get("id2label", {}).get(str(number)) for number in range(len(stored.get("id2label", {})))]
+    if any("ForSequenceClassification" in name for name in stored.get("architectures") or []) and known != names:
+        raise UserError(
+            f"{init_from} is a classifier of {', '.join(map(str, known))}, and the texts are of {', '.join(names)}: "
+            "give the model that it was made from."
+        )
 
 
 def delete_outdated(folder: Path, kept: Path | None) -> None:
@@ -221,8 +238,12 @@ class TextClassification(Task):
 
     def fingerprint(self) -> dict[str, str]:
         """Of the training data and the tokenizer; and which part is trained, for its optimizer knows no other."""
-        blocks = f" ({self.config.num_trainable_blocks})" if self.config.trainable == "last_n_blocks" else ""
-        return self.corpus.fingerprint | {"trainable": self.config.trainable + blocks}
+        config = self.config
+        details = {
+            "last_n_blocks": f" ({config.num_trainable_blocks})",
+            "lora": f" (rank {config.lora_rank}, alpha {config.lora_alpha:g})",
+        }
+        return self.corpus.fingerprint | {"trainable": config.trainable + details.get(config.trainable, "")}
 
     def collate(self, examples: Sequence[dict[str, Any]]) -> Batch:
         """Replaced in `__init__`, and by `keep_frozen_states`."""

@@ -154,6 +154,8 @@ def prepare_labelled_corpus(
         class_weights=weights,
         fingerprint={
             "data set": parts["train"].fingerprint(),
+            "validation set": parts["validation"].fingerprint(),
+            "test set": parts["test"].fingerprint(),
             "tokenizer": tokenizer_fingerprint(tokenizer),
         },
         description=[

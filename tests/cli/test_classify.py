@@ -13,6 +13,7 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -231,6 +232,47 @@ def test_true_classes_give_the_accuracy(predict, classifier_folder, tmp_path, by
     expected = {"out": str(tmp_path / "out.csv"), "rows": 8, "truncated": 0, "empty": 0, "accuracy": 0.75}
     assert summary == expected
     assert [row["label"] for row in read_csv(tmp_path / "out.csv")] == written
+
+
+def labels_of(path: Path, names: list[str]) -> list[str | None]:
+    options = {"text_column": "text", "text_pair_column": None, "label_column": "label", "header": True}
+    return [row.label for row in Source(path, names=names, **options).rows()]
+
+
+@pytest.mark.parametrize("written", [[1, 5, 2], [1.0, 5.0, 2.0], ["1", "5", "2"], ["1.0", "5.", "2"]], ids=str)
+def test_a_class_that_is_called_by_a_number_is_no_place_in_the_list(tmp_path, written) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps({"text": "the cat", "label": label}) + "\n" for label in written))
+    assert labels_of(path, ["1", "2", "3", "4", "5"]) == ["1", "5", "2"]
+    assert labels_of(path, [*"abcdef"]) == ["b", "f", "c"]
+    path.write_text('{"text": "the cat", "label": 0}\n')
+    with pytest.raises(UserError, match="has the label '0' .* its classes are 1, 2, 3, 4, 5"):
+        labels_of(path, ["1", "2", "3", "4", "5"])
+
+
+def test_the_names_that_a_parquet_file_has_for_its_classes_count(tmp_path) -> None:
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["2", "1"])})
+    rows = datasets.Dataset.from_dict({"text": ["the cat", "a dog"], "label": [0, 1]}, features=features)
+    rows.to_parquet(tmp_path / "in.parquet")
+    assert labels_of(tmp_path / "in.parquet", ["1", "2"]) == ["2", "1"]
+
+
+def test_a_first_row_that_may_be_a_text_is_said_to_be_taken_for_names(predict, tmp_path, caplog) -> None:
+    path = write_csv(tmp_path / "in.csv", [["just a text"], ["another text"]])
+    assert predict("--file", path, "--out", tmp_path / "out.csv").status == 0
+    assert "its first row is taken for names of columns, and 'just a text' for the text" in caplog.text
+
+
+def test_a_model_of_pairs_says_so_where_single_texts_are_given(predict, classifier_folder, tmp_path) -> None:
+    (classifier_folder / "run_config.yaml").write_text("text_pair_column: second\n")
+    answer = predict("the cat")
+    assert answer.status == 0
+    assert "trained on pairs of texts, and single ones are given" in answer.err
+    path = write_csv(tmp_path / "in.csv", [["text", "second"], ["the cat", "a dog"]])
+    options = ["--file", path, "--out", tmp_path / "out.csv", "--text-pair-column", "second"]
+    assert "pairs" not in predict(*options).err
+    (classifier_folder / "run_config.yaml").write_text("text_pair_column: null\n")
+    assert "trained on single texts, and pairs are given" in predict(*options, "--overwrite").err
 
 
 def test_a_file_without_rows_gives_one_without_rows(predict, tmp_path) -> None:

@@ -111,7 +111,11 @@ def test_the_report_is_of_the_model_that_was_saved_and_its_probabilities_are_sca
     np.add.at(matrix, (labels.numpy(), final.argmax(dim=1).numpy()), 1)
     assert matrix.tolist() == measured(classify.output_dir)["confusion_matrix"]
     wrong = {text for text, right in zip(rows["text"], final.argmax(dim=1) == labels, strict=True) if not right}
-    assert {error["text"] for error in read(classify.output_dir)["most_confident_errors"]} == wrong
+    errors = read(classify.output_dir)["most_confident_errors"]
+    assert {error["text"] for error in errors} == wrong
+    confidence = dict(zip(rows["text"], final.softmax(dim=1).amax(dim=1).tolist(), strict=True))
+    for error in errors:
+        assert error["confidence"] == pytest.approx(confidence[error["text"]], abs=1e-4)
 
 
 def test_the_names_of_the_classes_travel_with_the_model(finished) -> None:

@@ -138,10 +138,13 @@ def test_a_metric_of_something_else(classify, monkeypatch) -> None:
 
 
 def test_a_classifier_of_other_classes(classify, checkpoint, tmp_path) -> None:
-    other = HfGptForSequenceClassification.from_pretrained(checkpoint, num_labels=3)
-    other.save_pretrained(tmp_path / "three")
-    message = classify.refusal(init_from=str(tmp_path / "three"), tokenizer=str(checkpoint))
-    assert f"{tmp_path / 'three'} is a classifier of 3 classes, and 2 are asked for" in message
+    """Of another number of them, or of as many under other names: its head has learned other answers."""
+    for names in (["a", "b", "c"], ["neg", "pos"], ["spam", "ham"]):
+        other = HfGptForSequenceClassification.from_pretrained(checkpoint, id2label=dict(enumerate(names)))
+        other.save_pretrained(tmp_path / names[0])
+        message = classify.refusal(init_from=str(tmp_path / names[0]), tokenizer=str(checkpoint))
+        expected = f"{tmp_path / names[0]} is a classifier of {', '.join(names)}, and the texts are of ham, spam"
+        assert expected in message
 
 
 def test_texts_without_a_word(classify, tmp_path) -> None:

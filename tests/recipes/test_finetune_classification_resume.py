@@ -76,10 +76,29 @@ def test_another_part_to_train_is_not_the_run_that_was_begun(classify) -> None:
         ({"trainable": "head"}, "another trainable (fingerprint last_n_blocks (1), now head)"),
         ({"num_trainable_blocks": 2}, "another trainable (fingerprint last_n_blocks (1), now last_n_blocks (2))"),
         ({"trainable": "lora"}, "cannot be resumed from with trainable = 'lora'"),
+        ({"test_fraction": 0.3}, "another data set"),
     ):
         assert words in classify.refusal(max_steps=4, resume="auto", **fields | changed)
     after = {path: path.read_bytes() for path in classify.output_dir.rglob("*") if path.is_file()}
     assert after == before
+
+
+def test_a_run_with_lora_is_not_resumed_with_another_scale(classify) -> None:
+    """The same additions would count for more than they were trained to."""
+    classify.run(max_steps=2, trainable="lora")
+    words = "another trainable (fingerprint lora (rank 16, alpha 16), now lora (rank 16, alpha 256))"
+    assert words in classify.refusal(max_steps=4, resume="auto", trainable="lora", lora_alpha=256)
+
+
+def test_a_run_is_not_resumed_with_another_test_set(classify, labelled_file) -> None:
+    """Of the first one it has been measured before training."""
+    lines = labelled_file.read_text(encoding="utf-8").splitlines()
+    test = classify.folder / "test.csv"
+    test.write_text("\n".join([lines[0], *lines[-12:]]) + "\n", encoding="utf-8")
+    classify.run(max_steps=2, test_source=str(test))
+    test.write_text("\n".join([lines[0], *lines[-12:-2]]) + "\n", encoding="utf-8")
+    sentence = classify.refusal(max_steps=4, resume="auto", test_source=str(test))
+    assert "was trained with another" in sentence
 
 
 @pytest.mark.parametrize("trainable", ["all", "last_block"])
