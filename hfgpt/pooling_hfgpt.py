@@ -66,4 +66,5 @@ def pool(
         total = hidden_states.float().masked_fill(~real[:, :, None], 0.0).sum(dim=1)
         return (total / real.sum(dim=1, keepdim=True).clamp(min=1)).to(hidden_states.dtype)
     position = pooled_position(real, pooling)
-    return hidden_states[torch.arange(len(position), device=position.device), position]
+    rows = torch.arange(position.shape[0], device=position.device)  # `len` would fix the batch size of an export
+    return hidden_states[rows, position]
