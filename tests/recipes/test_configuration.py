@@ -35,8 +35,8 @@ def yaml_file(tmp_path: Path):
     return write
 
 
-def test_all_five_recipes_are_shipped() -> None:
-    assert set(SHIPPED) == {"continue", "demo", "gpt2-124m", "shakespeare", "verdict"}
+def test_all_recipes_are_shipped() -> None:
+    assert set(SHIPPED) == {"continue", "demo", "gpt2-124m", "shakespeare", "sms", "verdict"}
 
 
 @pytest.mark.parametrize("path", SHIPPED.values(), ids=lambda path: path.stem)
