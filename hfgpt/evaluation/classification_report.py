@@ -174,7 +174,7 @@ def _finite(value: Any) -> Any:
 
 
 def report_table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """The columns and rows of the table of all models, in the report's order; ECE also with the temperature."""
+    """The columns and rows of the table of all models, in the report's order."""
     columns = ["model", "accuracy [95 %]", "macro F1", "Matthews", "ROC AUC", "ECE"]
     rows = []
     for name, measured in report["models"].items():
@@ -190,8 +190,6 @@ def report_table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]
                 f"{measured['expected_calibration_error']:.3f}",
             ]
         )
-        if name == report["model"] and report["calibration"] is not None:
-            rows[-1][-1] += f" → {report['calibration']['expected_calibration_error']:.3f}"
     return columns, rows
 
 

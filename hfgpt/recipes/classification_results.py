@@ -196,6 +196,11 @@ class ClassificationResults:
         minutes = (time.perf_counter() - self.started) / 60
         columns, rows = report_table(report)
         print_table(f"{report['num_examples']['test']:,} test texts, after {minutes:.1f} minutes", columns, rows)
+        if (calibration := report["calibration"]) is not None:
+            print(
+                f"final/ has the temperature {calibration['temperature']:.2f}: expected calibration error (ECE) "
+                f"{calibration['expected_calibration_error']:.3f}"
+            )
         for comparison in report["comparisons"]:
             low, high = comparison["interval"]
             print(
