@@ -7,7 +7,6 @@ hfgpt classify train --config sms --learning_rate 1e-3
 import json
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +158,12 @@ def _refuse_other_classes(init_from: str, names: list[str]) -> None:
     path = Path(init_from).expanduser() / "config.json"
     if not path.is_file():  # from the Hub, or nothing at all, which the loading says
         return
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    known = [stored.get("id2label", {}).get(str(number)) for number in range(len(stored.get("id2label", {})))]
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # damaged, which the loading says, too
+        return
+    labels = stored.get("id2label") or {}
+    known = [labels.get(str(number)) for number in range(len(labels))]
     if any("ForSequenceClassification" in name for name in stored.get("architectures") or []) and known != names:
         raise UserError(
             f"{init_from} is a classifier of {', '.join(map(str, known))}, and the texts are of {', '.join(names)}: "
@@ -186,11 +189,6 @@ class TextClassification(Task):
     def __init__(self, corpus: LabelledCorpus, config: ClassificationConfig) -> None:
         self.corpus, self.config = corpus, config
         self.parts: dict[str, Dataset] = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
-        self.collate = partial(  # type: ignore[method-assign]
-            collate_texts,
-            pad_token_id=corpus.tokenizer.pad_token_id,
-            pad_to_length=config.pad_to_length,
-        )
 
     @property
     def train_examples(self) -> Dataset:  # type: ignore[override]
@@ -220,7 +218,6 @@ class TextClassification(Task):
         for name, part in self._encoded().items():
             self.parts[name] = CachedTexts(part, states, first)
             first += len(part)
-        self.collate = collate_states  # type: ignore[method-assign]
         return states.path
 
     def _encoded(self) -> dict[str, EncodedTexts]:
@@ -246,8 +243,10 @@ class TextClassification(Task):
         return self.corpus.fingerprint | {"trainable": config.trainable + details.get(config.trainable, "")}
 
     def collate(self, examples: Sequence[dict[str, Any]]) -> Batch:
-        """Replaced in `__init__`, and by `keep_frozen_states`."""
-        raise NotImplementedError
+        """A batch of tokens, or of what the frozen part has made of them, padded on the right."""
+        if "trunk_states" in examples[0]:
+            return collate_states(examples)
+        return collate_texts(examples, self.corpus.tokenizer.pad_token_id, self.config.pad_to_length)
 
     def count_targets(self, batch: Batch) -> int:
         """Every text has a class."""

@@ -73,7 +73,9 @@ def test_a_mistake_on_two_processes_ends_them_both_and_its_sentence_is_printed_o
 
 
 def test_the_greatest_seed_is_one_for_every_process(recipe, fork, tmp_path) -> None:
-    fork(tmp_path / "fork", recipe.arguments(seed=2**32 - 1, max_steps=1), num_processes=2).finish()
+    run = fork(tmp_path / "fork", recipe.arguments(seed=2**32 - 1, max_steps=1), num_processes=2)
+    assert run.wait() == [0, 0], run.printed
+    assert recipe.final.exists()
 
 
 BROKEN = """
