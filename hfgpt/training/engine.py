@@ -28,6 +28,7 @@ from .launch import check_num_processes, meet_anew, number_format, refuse_shardi
 from .memory import MicroBatching, accumulate, in_parts
 from .meter import Meter
 from .optimization import build_optimizer, learning_rate_at
+from .processes import leave_group_at_exit
 from .saving import CheckpointSaver, SaveModel
 from .state import restore, run_fingerprint
 from .stopping import StopWatch
@@ -54,6 +55,7 @@ def start_accelerator(config: TrainingConfig) -> Accelerator:
         accelerator = Accelerator(mixed_precision=precision, cpu=cpu)
     except ValueError as error:  # no such format on this device, or another one is in use in this Python process
         raise UserError(f"mixed_precision {precision!r} cannot be used here: {' '.join(str(error).split())}") from error
+    leave_group_at_exit()
     check_num_processes(accelerator.num_processes)
     if precision == "fp16" and accelerator.device.type == "cpu":  # accelerate would train in fp32 without a word
         raise UserError("mixed_precision 'fp16' cannot be used here: a CPU needs 'bf16' or 'no'.")

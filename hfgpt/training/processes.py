@@ -1,14 +1,16 @@
 """What the first process does for all of them, so that its mistakes end them all and none waits for ever."""
 
+import atexit
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from hfgpt.errors import ToldElsewhereError
 
-__all__ = ["main_process_first", "on_main_process"]
+__all__ = ["leave_group_at_exit", "main_process_first", "on_main_process"]
 
 ResultT = TypeVar("ResultT")
 
@@ -41,3 +43,19 @@ def main_process_first(accelerator: Accelerator, function: Callable[[], ResultT]
     own: list[ResultT] = []
     on_main_process(accelerator, lambda: own.append(function()))
     return own[0] if own else function()
+
+
+def leave_group_at_exit() -> None:
+    """Have this process leave the others when Python ends, however it ends, if gloo joined them.
+
+    Gloo's threads that are alive when the interpreter has gone abort the process (SIGABRT), which hides its exit code.
+    Other backends wait for each other when they are left, and a process that ends on an error must not.
+    """
+    atexit.unregister(_leave_gloo)  # once, however often it is asked for
+    atexit.register(_leave_gloo)
+
+
+def _leave_gloo() -> None:
+    joined = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if joined and torch.distributed.get_backend() == "gloo":
+        torch.distributed.destroy_process_group()

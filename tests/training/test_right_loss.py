@@ -229,7 +229,6 @@ def train_one_step(folder: Path) -> None:
         train(Rows(some_rows(layout), layout), small_model(), config, accelerator, [seen])
         name = f"{layout}-{accelerator.process_index}-of-{accelerator.num_processes}.pt"
         torch.save({"loss": seen.loss, "gradients": seen.gradients}, folder / name)
-    accelerator.end_training()  # or gloo's threads may be alive when the interpreter has gone
 
 
 def test_two_real_processes_compute_loss_and_gradients_of_a_plain_loop(tmp_path) -> None:

@@ -73,11 +73,20 @@ def test_a_signal_stops_the_run_at_the_next_step_and_after_saving(laboratory, se
 
 @pytest.mark.parametrize("in_background", [True, False])
 def test_a_signal_while_a_checkpoint_is_written_leaves_it_whole(laboratory, in_background) -> None:
+    sent = threading.Event()
+
     def save(folder: Path) -> None:
         if "checkpoint-3" in folder.name:
             os.kill(os.getpid(), signal.SIGTERM)
+            sent.set()
 
-    ended = run(laboratory, save=save, save_in_background=in_background)
+    class Waiting(Callback):
+        """The thread that writes may get its turn late: no later checkpoint is begun before the signal is there."""
+
+        def on_step(self, run, report) -> None:
+            assert report.step <= 3 or sent.wait(60)
+
+    ended = run(laboratory, [Waiting()], save=save, save_in_background=in_background)
     assert ended.stop_reason.exit_code == 143
     store = CheckpointStore(ended.output_dir)
     assert store.steps() == [3, ended.step]
