@@ -34,6 +34,7 @@ from .configuration import parse_config
 from .finetuned_classifier import FinetunedClassifier, weighted_cross_entropy
 from .frozen_cache import CacheDecision, CachedTexts, cache_trunk_states, collate_states, decide_cache
 from .labelled_corpus import EncodedTexts, LabelledCorpus, collate_texts, load_splits, prepare_labelled_corpus
+from .lora import load_unmerged, save_unmerged
 from .run_folder import check_run_folder, find_checkpoint, save_model
 from .running import train_in_folder
 from .weight_bars import hide_weight_bars
@@ -82,7 +83,7 @@ def finetune_classification(config: ClassificationConfig) -> TrainingRun:
         lora_dropout=config.lora_dropout,
     )
     if resume_from is not None:
-        classifier.load_unmerged(resume_from)
+        load_unmerged(classifier, resume_from)
     task = TextClassification(corpus, config)
     num_training_steps(task.train_examples, config)  # refuses too few texts
     folder = Path(config.output_dir)
@@ -97,7 +98,7 @@ def finetune_classification(config: ClassificationConfig) -> TrainingRun:
             results.measure_before_training()
 
     def save(folder: Path, weights: dict[str, Tensor]) -> None:
-        classifier.save_unmerged(folder, weights)
+        save_unmerged(classifier, folder, weights)
         save_model(folder, classifier.model, corpus.tokenizer, config, classifier.plain_weights(weights))
 
     return train_in_folder(
