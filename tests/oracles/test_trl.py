@@ -130,7 +130,7 @@ def test_packed_rows_have_the_loss_that_trl_has_without_padding(model: HfGptForC
         model, tokenizer, rows, tmp_path, assistant_only_loss=True, padding_free=True, max_length=None
     )
     ours = EncodedConversations(encode_conversations(tokenizer, CONVERSATIONS))
-    packed = pack_conversations(ours, row_length=80, seed=0)
+    packed = pack_conversations(ours, row_length=100, seed=0)
     assert 1 < len(packed) < len(ours)
     batch = collate_conversations([packed[row] for row in range(len(packed))], tokenizer.pad_token_id)
     assert_same_loss_and_gradients(trainer, BATCHES[1], model, batch)
