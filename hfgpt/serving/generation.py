@@ -28,7 +28,7 @@ def encode_prompt(
         logger.warning(
             "replaced %d lone surrogates of the prompt, which are not valid Unicode, by U+FFFD", num_replaced
         )
-    ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    ids = tokenizer(prompt, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     if not ids:
         if tokenizer.eos_token_id is None:
             raise UserError("An empty prompt needs a tokenizer with an end-of-text token: give a prompt of some words.")
