@@ -46,6 +46,14 @@ def pretrain(context: typer.Context) -> None:
     run(context.args)
 
 
+@app.command(context_settings=RECIPE_ARGUMENTS)
+def instruct(context: typer.Context) -> None:
+    """Finetune a model so that it answers: --config demo; --help lists every option."""
+    from hfgpt.recipes.finetune_instruction import main as run
+
+    run(context.args)
+
+
 @app.command()
 def generate(
     model: Annotated[str, typer.Option(help="Folder or Hub id of a model, hfgpt's or GPT-2's.")],
@@ -121,6 +129,17 @@ def convert(
 
     unstated = Unstated(num_attention_heads=num_attention_heads, lora_alpha=lora_alpha, hidden_act=hidden_act)
     run(source, destination, to=to, head=head, tokenizer_name=tokenizer, unstated=unstated)
+
+
+@app.command()
+def summary(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs (their output_dir).")],
+    json: Annotated[bool, typer.Option("--json", help="Print what their results.json hold, for programs.")] = False,
+) -> None:
+    """Compare finished runs: losses, test scores, sample answers, pictures."""
+    from hfgpt.recipes.summary import summarise
+
+    summarise(runs, as_json=json)
 
 
 @classify_app.command("train", context_settings=RECIPE_ARGUMENTS)

@@ -80,7 +80,11 @@ def pretrain(config: PretrainConfig) -> TrainingRun:
     corpus = prepare_corpus(config, accelerator)
     set_seed(config.seed)
     model = new_model(config, corpus.tokenizer) if checkpoint is None else checkpoint
-    made_room = [] if checkpoint is None or resume_from is not None else make_room(checkpoint, len(corpus.tokenizer), len(corpus.new_tokens))
+    made_room = (
+        []
+        if checkpoint is None or resume_from is not None
+        else make_room(checkpoint, len(corpus.tokenizer), len(corpus.new_tokens))
+    )
     check_fit(model, corpus.tokenizer, config)
     model.generation_config = default_generation_config(corpus.tokenizer, model.config.max_position_embeddings)
     corpus.tokenizer.model_max_length = model.config.max_position_embeddings  # saved with the model in final/

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from hfgpt import HfGptConfig, HfGptForCausalLM
-from hfgpt.recipes import finetune_classification, pretrain
+from hfgpt.recipes import finetune_classification, finetune_instruction, pretrain
 from hfgpt.tokenization import train_tokenizer
 
 from .processes import ForkedRun, Launch
@@ -219,6 +219,62 @@ def classify_in(labelled_file: Path, checkpoint: Path) -> Callable[..., Recipe]:
         return Recipe(finetune_classification, folder, classification(labelled_file, checkpoint), capsys)
 
     return make
+
+
+def instructions(count: int, seed: int = 0) -> list[dict[str, str]]:
+    """Different Alpaca entries: a word is to be said once or twice, of three that are given; some give them apart."""
+    chance, entries = random.Random(seed), {}
+    while len(entries) < count:
+        words, times = chance.sample(WORDS, 3), chance.randint(1, 2)
+        said, apart = " ".join(words), chance.random() < 0.5
+        instruction = ("say the first" if times == 1 else "say it twice") + ("" if apart else f": {said}")
+        entry = {"instruction": instruction, "input": said if apart else "", "output": " ".join([words[0]] * times)}
+        entries[instruction, entry["input"]] = {**entry, "task": ("once", "twice")[times - 1]}
+    return list(entries.values())
+
+
+@pytest.fixture(scope="session")
+def instruction_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A json file of 120 entries."""
+    path = tmp_path_factory.mktemp("instructions") / "entries.json"
+    path.write_text(json.dumps(instructions(120)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def longer_checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path) -> Path:
+    """As `checkpoint`, but of 96 positions, which hold a question with its answer in a chat template."""
+    model = HfGptForCausalLM(_seeded(model_config(max_position_embeddings=96)))
+    return _with_tokenizer(model, tmp_path_factory, tokenizer_folder)
+
+
+def answering(source: Path, checkpoint: Path) -> dict[str, Any]:
+    return {
+        "source": str(source),
+        "template": "chatml",
+        "init_from": str(checkpoint),
+        "validation_fraction": 0.1,
+        "max_steps": 20,
+        "global_batch_size": 8,
+        "learning_rate": 1e-2,
+        "logging_steps": 5,
+        "eval_steps": 10,
+        "max_new_tokens": 12,
+    }
+
+
+@pytest.fixture
+def instruct(
+    tmp_path: Path, instruction_file: Path, longer_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> Recipe:
+    """`hfgpt instruct`."""
+    return Recipe(finetune_instruction, tmp_path, answering(instruction_file, longer_checkpoint), capsys)
+
+
+@pytest.fixture(scope="session")
+def instruct_in(instruction_file: Path, longer_checkpoint: Path) -> Callable[[Path], Recipe]:
+    """The same in a folder of the caller's, for runs that several tests look at."""
+    return lambda folder: Recipe(finetune_instruction, folder, answering(instruction_file, longer_checkpoint))
 
 
 @pytest.fixture(scope="module")
