@@ -20,6 +20,7 @@ __all__ = [
     "encode_chat_prompt",
     "encode_conversations",
     "encode_with_template",
+    "render",
 ]
 
 logger = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ def encode_with_template(
         for name, conversation in zip(names, part, strict=True):
             messages, replaced = _clean(conversation)
             num_replaced += replaced
-            text, spans = _render(tokenizer, template, messages, add_generation_prompt, name)
+            text, spans = render(tokenizer, template, messages, name=name, add_generation_prompt=add_generation_prompt)
             texts.append(text)
             spans_of_texts.append(spans)
         tokens = tokenizer(
@@ -162,14 +163,19 @@ def _clean(conversation: Sequence[Message]) -> tuple[list[dict[str, Any]], int]:
     return messages, num_replaced
 
 
-def _render(
+def render(
     tokenizer: PreTrainedTokenizerFast,
     template: str,
     messages: list[dict[str, Any]],
-    add_generation_prompt: bool,
+    *,
     name: str,
+    add_generation_prompt: bool = False,
 ) -> tuple[str, list[tuple[int, int]]]:
-    """The text of a conversation, and from where to where each answer with its end token reaches in it."""
+    """The text of a conversation, and from where to where each answer with its end token reaches in it.
+
+    Raises:
+        UserError: As in `encode_conversations`; it calls the conversation by `name`.
+    """
     if not messages:
         raise UserError(f"There is no message in {name}: leave it out.")
     special_tokens: dict[str, Any] = tokenizer.special_tokens_map

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 
 from hfgpt.errors import UserError
 
-from .encoding import EXAMPLE, GENERATION, EncodedConversation, encode_with_template
+from .encoding import EXAMPLE, GENERATION, EncodedConversation, encode_with_template, render
 
 __all__ = ["TEMPLATES", "set_chat_template", "special_tokens_of", "stop_token_ids"]
 
@@ -152,6 +152,7 @@ def _check(tokenizer: PreTrainedTokenizerFast, template: str, special_tokens: li
     """
     special_ids = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
     try:
+        text, spans = render(tokenizer, template, [dict(message) for message in EXAMPLE], name="an example")
         encoded = encode_with_template(tokenizer, template, [EXAMPLE])[0]
         prompt = encode_with_template(tokenizer, template, [EXAMPLE[:1]], add_generation_prompt=True)[0].input_ids
     except UserError as error:
@@ -162,10 +163,16 @@ def _check(tokenizer: PreTrainedTokenizerFast, template: str, special_tokens: li
             f"{what} does not end the answer: inside its {{% generation %}} a special token such as eos_token must "
             "follow the content."
         )
+    before = text[: spans[0][0]]
+    if before[-1:].isspace() and not before.endswith("\n"):
+        raise UserError(
+            f"{what} has white space before the answer, which tokenizers join with its first word, so that there "
+            "are other tokens than in a prompt alone: end what stands before it in a line break."
+        )
     if encoded.input_ids[: len(prompt) + len(answer)] != prompt + answer:
         raise UserError(
             f"{what} writes another prompt with add_generation_prompt than before an answer, in text or in tokens: "
-            "both must end alike, and not in a space."
+            "write the same both times."
         )
     expected = [id for id in encoded.input_ids if id in special_ids]
     for token in special_tokens:
