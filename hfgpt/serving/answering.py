@@ -130,8 +130,8 @@ def answer_prompts(
                     raise
                 if batch_size == 1:
                     raise UserError(
-                        f"Memory runs out with a single prompt of {len(rows[0].prompt)} tokens: use a device with more, "
-                        "or a smaller model."
+                        f"Memory runs out with a single prompt of {len(rows[0].prompt)} tokens: use a device with "
+                        "more, or a smaller model."
                     ) from error
             else:
                 break
@@ -147,7 +147,9 @@ def answer_prompts(
 
 def _check_model(model: HfGptForCausalLM) -> None:
     if not model.config.is_causal:
-        raise UserError("The model is not causal, and each token of an answer would change all before it: use generate.")
+        raise UserError(
+            "The model is not causal, and each token of an answer would change all before it: use generate."
+        )
 
 
 def _make_rows(
@@ -160,8 +162,8 @@ def _make_rows(
             raise UserError(f"Prompt {index + 1} has no token: give it at least one.")
         if len(prompt) >= context:
             raise UserError(
-                f"Prompt {index + 1} has {len(prompt)} tokens, which leaves no room for an answer in the model's context "
-                f"of {context}: shorten it."
+                f"Prompt {index + 1} has {len(prompt)} tokens, which leaves no room for an answer in the model's "
+                f"context of {context}: shorten it."
             )
         if min(prompt) < 0 or max(prompt) >= vocab_size:
             raise UserError(
