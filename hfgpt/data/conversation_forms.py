@@ -13,7 +13,16 @@ from hfgpt.bulk_encoding import replace_lone_surrogates
 from hfgpt.data.files import shortened
 from hfgpt.errors import UserError
 
-__all__ = ["COLUMNS", "OPTIONAL_COLUMNS", "Conversation", "Form", "Message", "read_conversation", "recognise_forms"]
+__all__ = [
+    "COLUMNS",
+    "OPTIONAL_COLUMNS",
+    "Conversation",
+    "Form",
+    "Message",
+    "forms_that_fit",
+    "read_conversation",
+    "recognise_forms",
+]
 
 Form = Literal["messages", "sharegpt", "prompt_completion", "alpaca"]
 """In the order in which they are looked for."""
@@ -71,8 +80,16 @@ class Conversation(NamedTuple):
     blank_system_messages: int
 
 
+def forms_that_fit(columns: Collection[str], *, need_answers: bool) -> list[Form]:
+    """The forms whose columns are there, the one to read first; those with answers stand before those without."""
+    fitting = [form for form, names in COLUMNS.items() if all(name in columns for name in names)]
+    if not need_answers:
+        fitting += [form for form, names in COLUMNS.items() if names[0] in columns and form not in fitting]
+    return fitting
+
+
 def recognise_forms(columns: Collection[str], wanted: Form | None, *, need_answers: bool, where: str) -> list[Form]:
-    """The forms whose columns are there, the one to read first; only `wanted`, if that is given.
+    """The forms that fit the columns; only `wanted`, if that is given.
 
     Raises:
         UserError: there is none.
@@ -88,7 +105,7 @@ def recognise_forms(columns: Collection[str], wanted: Form | None, *, need_answe
                 f"columns are {found}: rename one, or give another form."
             )
         return [wanted]
-    present = [form for form, names in needed.items() if all(name in columns for name in names)]
+    present = forms_that_fit(columns, need_answers=need_answers)
     if not present:
         forms = ", ".join(f"{' and '.join(names)} ({form})" for form, names in needed.items())
         raise UserError(

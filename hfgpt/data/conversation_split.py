@@ -56,10 +56,13 @@ def answer_of(messages: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def rows_in_order(num_rows: int, *, validation_fraction: float, test_fraction: float) -> dict[str, range]:
-    """The book's split (section 7.2): the first rows for training, the next for test, the rest for validation."""
+    """The book's split (section 7.2): the first rows for training, the next for test, the rest for validation.
+
+    A fraction may be 0; then that part is empty.
+    """
     # A fraction that a binary number misses by a hair is to miss no row.
     num_train = int(num_rows * (1 - validation_fraction - test_fraction) + 1e-6)
-    end_of_test = num_train + int(num_rows * test_fraction + 1e-6)
+    end_of_test = num_train + int(num_rows * test_fraction + 1e-6) if validation_fraction else num_rows
     return {
         "train": range(num_train),
         "test": range(num_train, end_of_test),
