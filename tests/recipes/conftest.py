@@ -222,29 +222,29 @@ def classify_in(labelled_file: Path, checkpoint: Path) -> Callable[..., Recipe]:
 
 
 def instructions(count: int, seed: int = 0) -> list[dict[str, str]]:
-    """Different Alpaca entries: a word is to be said once or twice, of three that are given; some give them apart."""
+    """Different Alpaca entries: what is asked for is one of eight words among others, once or twice."""
     chance, entries = random.Random(seed), {}
     while len(entries) < count:
-        words, times = chance.sample(WORDS, 3), chance.randint(1, 2)
-        said, apart = " ".join(words), chance.random() < 0.5
-        instruction = ("say the first" if times == 1 else "say it twice") + ("" if apart else f": {said}")
-        entry = {"instruction": instruction, "input": said if apart else "", "output": " ".join([words[0]] * times)}
-        entries[instruction, entry["input"]] = {**entry, "task": ("once", "twice")[times - 1]}
+        word, others, times = chance.choice(WORDS[:8]), chance.sample(WORDS[8:], 2), chance.randint(1, 2)
+        words, apart = " ".join(chance.sample([word, *others], 3)), chance.random() < 0.5
+        instruction = ("say", "repeat")[times - 1] + ("" if apart else f" {words}")
+        entry = {"instruction": instruction, "input": words if apart else "", "output": " ".join([word] * times)}
+        entries[times, words] = {**entry, "task": ("once", "twice")[times - 1]}
     return list(entries.values())
 
 
 @pytest.fixture(scope="session")
 def instruction_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A json file of 120 entries."""
+    """A json file of 240 entries."""
     path = tmp_path_factory.mktemp("instructions") / "entries.json"
-    path.write_text(json.dumps(instructions(120)), encoding="utf-8")
+    path.write_text(json.dumps(instructions(240)), encoding="utf-8")
     return path
 
 
 @pytest.fixture(scope="session")
 def longer_checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path) -> Path:
-    """As `checkpoint`, but of 96 positions, which hold a question with its answer in a chat template."""
-    model = HfGptForCausalLM(_seeded(model_config(max_position_embeddings=96)))
+    """As `checkpoint`, but wider, and of 96 positions, which hold a question with its answer in a chat template."""
+    model = HfGptForCausalLM(_seeded(model_config(hidden_size=32, max_position_embeddings=96)))
     return _with_tokenizer(model, tmp_path_factory, tokenizer_folder)
 
 
