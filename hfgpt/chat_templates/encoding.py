@@ -191,7 +191,7 @@ def render(
         raise UserError(f"The chat template cannot write {name}: {' '.join(str(error).split())}.") from error
     text: str = rendered[0][0]
     spans: list[tuple[int, int]] = rendered[1][0] if rendered[1] else []
-    is_answered = any(message["role"] == "assistant" for message in messages)
+    is_answered = any(message.get("role") == "assistant" for message in messages)
     if is_answered and not add_generation_prompt and not any(end > start for start, end in spans):
         raise UserError(
             f"The chat template marks no answer in {name}: enclose what the assistant says, with its end token, in "

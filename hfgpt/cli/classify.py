@@ -17,6 +17,7 @@ from hfgpt.serving.classification import Classifier
 from hfgpt.tokenization import replace_lone_surrogates
 
 from .classified_file import PartialFile, Source, check_destination, classify_file
+from .standard_input import lines_of_standard_input
 
 
 def predict_texts(model_name: str, texts: list[str], *, batch_size: int, as_json: bool) -> None:
@@ -29,7 +30,7 @@ def predict_texts(model_name: str, texts: list[str], *, batch_size: int, as_json
         raise UserError("There is nothing to classify: give texts, a file with --file, or lines on standard input.")
     classifier = Classifier.load(model_name)
     _warn_if_other_texts(model_name, pairs=False)
-    given, shown = tee(_arguments(texts) if texts else _lines_of_standard_input())
+    given, shown = tee(_arguments(texts) if texts else lines_of_standard_input())
     width = max(map(len, classifier.names))
     for text, prediction in zip(shown, classifier.classify(given, batch_size=batch_size), strict=True):
         if as_json:
@@ -116,14 +117,6 @@ def _arguments(texts: Iterable[str]) -> Iterator[str]:
         if number:
             print(f"hfgpt: {number} bytes of a text are not UTF-8 and were replaced.", file=sys.stderr)
         yield replaced
-
-
-def _lines_of_standard_input() -> Iterator[str]:
-    for number, line in enumerate(sys.stdin.buffer, start=1):
-        try:
-            yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(f"Line {number} of standard input is not UTF-8: convert it first.") from error
 
 
 class _SignalReceived(BaseException):
