@@ -118,7 +118,7 @@ def _rows_per_band(threshold: float) -> int:
     return max(
         (
             rows
-            for rows in range(1, NUM_PERMUTATIONS + 1)
+            for rows in range(1, NUM_PERMUTATIONS // 2 + 1)  # datasketch wants two bands or more
             if (1 - threshold**rows) ** (NUM_PERMUTATIONS // rows) <= HIGHEST_MISS_RATE
         ),
         default=1,
@@ -127,7 +127,8 @@ def _rows_per_band(threshold: float) -> int:
 
 def _hashed_shingles(text: str) -> NDArray[np.uint32]:
     """The shingles of a text, each a number of 32 bits."""
-    characters = np.frombuffer(normalised_text(text).encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
+    encoded = normalised_text(text).encode("utf-32-le", "surrogatepass")
+    characters = np.frombuffer(encoded, dtype=np.uint32).astype(np.uint64)
     if len(characters) < SHINGLE_CHARACTERS:
         characters = np.pad(characters, (0, SHINGLE_CHARACTERS - len(characters)))
     hashes = np.zeros(len(characters) - SHINGLE_CHARACTERS + 1, dtype=np.uint64)
