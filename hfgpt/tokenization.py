@@ -56,6 +56,7 @@ __all__ = [
     "load_tokenizer",
     "replace_lone_surrogates",
     "train_tokenizer",
+    "use_for_plain_text",
 ]
 
 logger = logging.getLogger(__name__)
@@ -102,12 +103,18 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerFast:
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(f"the tokenizer of {name_or_path} is no fast one: give one that has a tokenizer.json")
     if tokenizer.chat_template is None:
-        tokenizer.split_special_tokens = True
-        tokenizer.init_kwargs["split_special_tokens"] = True  # what is saved
+        use_for_plain_text(tokenizer)
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:
         tokenizer.pad_token = tokenizer.eos_token
         tokenizer.padding_side = "left"
     return tokenizer
+
+
+def use_for_plain_text(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Put a tokenizer under the special-token rule, by which it is also saved; it loses its chat template, if any."""
+    tokenizer.chat_template = None
+    tokenizer.split_special_tokens = True
+    tokenizer.init_kwargs["split_special_tokens"] = True  # what is saved
 
 
 def train_tokenizer(

@@ -9,7 +9,13 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from hfgpt.chat_templates import TEMPLATES, encode_conversations, set_chat_template, special_tokens_of, stop_token_ids
 from hfgpt.errors import UserError
-from hfgpt.tokenization import END_OF_TEXT, encode_for_classification, extend_tokenizer, load_tokenizer
+from hfgpt.tokenization import (
+    END_OF_TEXT,
+    encode_for_classification,
+    extend_tokenizer,
+    load_tokenizer,
+    use_for_plain_text,
+)
 
 OWN = """
 {%- for message in messages -%}
@@ -80,6 +86,15 @@ def test_the_rule_is_off_in_the_saved_tokenizer_and_plain_text_still_follows_it(
         assert ids == loaded(END_OF_TEXT, split_special_tokens=True)["input_ids"]
         assert 299 not in ids
         assert encode_for_classification(loaded, [END_OF_TEXT * 2], max_length=3).input_ids[0] == ids[:3]
+
+
+def test_a_tokenizer_can_go_back_to_plain_text(with_template, tmp_path: Path) -> None:
+    tokenizer = with_template("alpaca")
+    use_for_plain_text(tokenizer)
+    tokenizer.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    assert loaded.chat_template is None
+    assert 299 not in loaded(END_OF_TEXT)["input_ids"]
 
 
 def test_tokens_added_to_a_tokenizer_with_a_template(with_template, caplog: pytest.LogCaptureFixture) -> None:
