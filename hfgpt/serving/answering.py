@@ -165,9 +165,9 @@ def _make_rows(
                 f"Prompt {index + 1} has {len(prompt)} tokens, which leaves no room for an answer in the model's "
                 f"context of {context}: shorten it."
             )
-        if min(prompt) < 0 or max(prompt) >= vocab_size:
+        if strange := [token for token in (min(prompt), max(prompt)) if not 0 <= token < vocab_size]:
             raise UserError(
-                f"Prompt {index + 1} has the token id {max(prompt)}, but the model knows {vocab_size} ids: use the "
+                f"Prompt {index + 1} has the token id {strange[0]}, but the model knows {vocab_size} ids: use the "
                 "tokenizer that it was trained with."
             )
         rows.append(_Row(index, prompt, min(max_new_tokens, context - len(prompt)), None))
