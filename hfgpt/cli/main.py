@@ -96,6 +96,53 @@ def generate(
 
 
 @app.command()
+def chat(
+    model: Annotated[str, typer.Option(help="Folder or Hub id of a model that was finetuned to answer.")],
+    system: Annotated[str | None, typer.Option(help="What the system says before all turns.")] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Below 1: bolder choices are rarer; 0: none. Default of this and the next three: the model's own.",
+        ),
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Choose among the so many likeliest tokens only.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Choose among the likeliest tokens of this joint probability.")
+    ] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Makes the conversation repeatable.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Folder or Hub id, where the model has none beside it.")] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            help="Chat template, where none is saved or another is wanted: alpaca, phi3, chatml, or a Jinja file."
+        ),
+    ] = None,
+    history: Annotated[
+        bool, typer.Option("--history/--no-history", help="Whether what is typed is kept for later sessions.")
+    ] = True,
+) -> None:
+    """Talk to a model: at the terminal, or a question on each line of standard input.
+
+    hfgpt chat --model runs/demo-assistant/final
+    """
+    from hfgpt.serving.chat import ChatSettings
+
+    from .chat import run
+
+    settings = ChatSettings(max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    run(
+        model,
+        tokenizer_name=tokenizer,
+        template=template,
+        system=system,
+        settings=settings,
+        keep_history=history,
+    )
+
+
+@app.command()
 def convert(
     source: Annotated[
         str,

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerFast
 from hfgpt import HfGptForSequenceClassification
 from hfgpt.errors import UserError, exit_on_user_error
 from hfgpt.serving.loading import load_model
-from hfgpt.tokenization import load_tokenizer
+from hfgpt.tokenization import load_tokenizer, use_for_plain_text
 from hfgpt.training.batches import num_training_steps
 from hfgpt.training.engine import start_accelerator
 from hfgpt.training.events import TrainingRun
@@ -70,6 +70,8 @@ def finetune_classification(config: ClassificationConfig) -> TrainingRun:
     resume_from = find_checkpoint(config, accelerator)
     on_main_process(accelerator, lambda: check_metrics(config.extra_metrics))
     tokenizer = load_tokenizer(config.tokenizer or config.init_from)
+    if tokenizer.chat_template:  # a classifier reads plain text
+        use_for_plain_text(tokenizer)
     splits = load_splits(config, accelerator)
     set_seed(config.seed)  # of the new head
     model = load_classifier(config, tokenizer, list(splits.train.features["label"].names), resume_from)
