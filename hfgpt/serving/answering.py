@@ -74,7 +74,7 @@ def answer_prompts(
     seed: int | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
     first_index: int = 0,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], object] | None = None,
 ) -> list[Answer]:
     """The answers to `prompts`, in their order.
 
