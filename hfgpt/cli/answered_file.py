@@ -103,7 +103,7 @@ class Questions:
             ]
             yield f"row {number} of {self.source}".format, {**row, "messages": messages}
 
-    def encode(self, tokenizer: PreTrainedTokenizerFast, context: int) -> list[array[int]]:
+    def encode(self, tokenizer: PreTrainedTokenizerFast, context: int) -> "list[array[int]]":
         """The tokens that each answer follows on.
 
         Raises:
@@ -198,7 +198,7 @@ def _answer_rows(
     model: HfGptForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
     questions: Questions,
-    prompts: Sequence[array[int]],
+    prompts: "Sequence[array[int]]",
     stop: list[int],
     partial_file: PartialFile,
     drawing: Drawing,
