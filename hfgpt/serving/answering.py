@@ -6,6 +6,7 @@ What makes it fast: prompts of similar length are computed together; keys and va
 """
 
 import logging
+import secrets
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -56,7 +57,8 @@ class _Row:
     index: int
     prompt: Sequence[int]
     max_new_tokens: int
-    draws: NDArray[np.float64] | None
+    draws: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """A number for each token, where tokens are drawn."""
     token_ids: list[int] = field(default_factory=list)
 
 
@@ -107,9 +109,9 @@ def answer_prompts(
     _check_model(model)
     rows = _make_rows(model, prompts, max_new_tokens, first_index)
     if temperature > 0:
-        entropy = np.random.SeedSequence(seed).entropy
+        seed = secrets.randbits(63) if seed is None else seed
         for row in rows:
-            row.draws = np.random.default_rng([entropy, row.index]).random(row.max_new_tokens)
+            row.draws = np.random.default_rng([seed, row.index]).random(row.max_new_tokens)
     answers: dict[int, Answer] = {}
 
     def finish(row: _Row, ended: bool) -> None:
@@ -170,7 +172,7 @@ def _make_rows(
                 f"Prompt {index + 1} has the token id {strange[0]}, but the model knows {vocab_size} ids: use the "
                 "tokenizer that it was trained with."
             )
-        rows.append(_Row(index, prompt, min(max_new_tokens, context - len(prompt)), None))
+        rows.append(_Row(index, prompt, min(max_new_tokens, context - len(prompt))))
     if shortened := sum(row.max_new_tokens < max_new_tokens for row in rows):
         logger.warning(
             "%d of %d answers end before %d new tokens, where the model's context of %d ends",

@@ -33,8 +33,8 @@ def packed_linears(model: nn.Module) -> Iterator[int]:
     replaced: list[nn.Linear] = []
     try:
         for layer in model.modules():
-            if _can_be_packed(layer):
-                layer.forward = _packed_forward(layer)  # type: ignore[method-assign]
+            if isinstance(layer, nn.Linear) and _can_be_packed(layer):
+                layer.forward = _packed_forward(layer)  # type: ignore[assignment, method-assign]
                 replaced.append(layer)
     except (AttributeError, RuntimeError, NotImplementedError) as error:  # another torch, or no memory for the copies
         _restore(replaced)
@@ -51,7 +51,7 @@ def _restore(layers: list[nn.Linear]) -> None:
     layers.clear()
 
 
-def _can_be_packed(layer: nn.Module) -> bool:
+def _can_be_packed(layer: nn.Linear) -> bool:
     if type(layer) is not nn.Linear or "forward" in vars(layer):  # quantised, sharded or hooked in another way
         return False
     tensors = [layer.weight] if layer.bias is None else [layer.weight, layer.bias]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from hfgpt import HfGptConfig
 
@@ -41,6 +42,9 @@ class SlotCache(Cache):
         """Give the sequences that `filled` holds, from position 0 on, the first free slots."""
         slots = slice(self.num_used, self.num_used + num_sequences)
         for layer, keys, values in zip(filled.layers, self.keys, self.values, strict=True):
+            assert isinstance(layer, DynamicLayer)
+            assert layer.keys is not None
+            assert layer.values is not None
             num_tokens = layer.keys.shape[2]
             keys[slots, :, :num_tokens] = layer.keys
             values[slots, :, :num_tokens] = layer.values

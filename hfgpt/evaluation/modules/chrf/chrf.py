@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import datasets
 import evaluate
 import numpy as np
-from sacrebleu.metrics import CHRF
+from sacrebleu.metrics.chrf import CHRF
 
 _INPUTS = """
 Args:
