@@ -36,7 +36,11 @@ DEFAULT_BATCH_SIZE = 32
 """Prompts answered at once: more gain little on a CPU, where attention then reads its keys from memory."""
 
 REFILL_SHARE = 0.25
-"""New prompts enter when this share of the batch has become free: one by one, each would cost a pass of its own."""
+"""New prompts enter when this share of the batch has become free: one by one, each would cost a pass of its own.
+
+Tried at 30M on a CPU, 440 prompts whose answers end after 20 tokens on average and 64 at most: where the whole batch
+had to be free it took 1.1 to 1.2 times as long.
+"""
 
 
 class Answer(NamedTuple):
@@ -261,8 +265,8 @@ class _Batch:
         """Choose a token for each of these slots, and free those whose answer ends."""
         draws = None
         if self.temperature > 0:
-            numbers = [row.draws[len(row.token_ids)] for row in (self.active[slot] for slot in slots)]
-            draws = torch.tensor(numbers, device=logits.device, dtype=torch.float32)
+            rows = [self.active[slot] for slot in slots]
+            draws = torch.tensor([row.draws[len(row.token_ids)] for row in rows], dtype=torch.float64)
         chosen = choose_tokens(logits, draws, temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
         # From the last to the first: what moves into a free slot has had its turn.
         for slot, token in zip(reversed(slots), reversed(chosen.tolist()), strict=True):

@@ -48,7 +48,7 @@ def choose_tokens(
 
     Args:
         logits: `(sequences, vocabulary)`.
-        draws: `(sequences,)` of numbers from 0 to below 1; not needed for a temperature of 0.
+        draws: `(sequences,)` of numbers from 0 to below 1, on any device; not needed for a temperature of 0.
         temperature: Divides the logits; 0 takes the likeliest token.
         top_k: Keep the so many likeliest tokens only.
         top_p: Keep the fewest likeliest tokens that together have this probability, and at least one.
@@ -70,8 +70,9 @@ def choose_tokens(
         dropped = before >= top_p
         dropped[:, 0] = False
         probabilities = probabilities.masked_fill(dropped, 0)
-    ends = probabilities.cumsum(dim=-1)
-    targets = draws.to(ends)[:, None] * ends[:, -1:]
+    # In double precision, where there is one: rounding must not push a token's end past a draw.
+    ends = probabilities.cumsum(dim=-1, dtype=torch.float32 if logits.device.type == "mps" else torch.float64)
+    targets = draws.to(ends.dtype).to(ends.device)[:, None] * ends[:, -1:]
     # The first whose end lies beyond the target. Rounding may put a target on the last end of all.
     last = (probabilities > 0).long().cumsum(dim=-1).argmax(dim=-1, keepdim=True)
     places = torch.minimum(torch.searchsorted(ends, targets, right=True), last)

@@ -139,6 +139,15 @@ def test_a_draw_at_either_end_chooses_a_token_that_has_a_probability() -> None:
         assert choose_tokens(logits, torch.tensor([draw]), temperature=1.0).item() == token
 
 
+def test_a_draw_close_to_a_tokens_end_still_points_at_that_token() -> None:
+    """In a vocabulary of GPT-2's size the ends lie closer than rounding to float32 keeps apart."""
+    vocabulary = 50257
+    logits, tokens = torch.zeros(1, vocabulary), torch.arange(0, vocabulary, 500)
+    for place in (0.001, 0.999):
+        draws = (tokens.double() + place) / vocabulary
+        assert choose_tokens(logits.expand(len(tokens), -1), draws, temperature=1.0).tolist() == tokens.tolist()
+
+
 def test_answers_are_in_the_order_of_the_prompts_and_progress_counts_each_once(tiny_config) -> None:
     model, prompts = random_model(tiny_config), prompts_of(10)
     counted: list[int] = []
