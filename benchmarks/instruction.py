@@ -19,6 +19,7 @@ for the book's loop, too, which learns the instructions besides.
 README.md beside this file says what the columns mean.
 """
 
+import gc
 import importlib.util
 import itertools
 import json
@@ -238,6 +239,8 @@ class Trl:
         self.model.forward = forward  # which it has replaced
         self.model.gradient_checkpointing_disable()
         self.model.zero_grad()
+        del trainer
+        gc.collect()  # it stands in a circle, and holds the optimizer's state
         return _differences(timer.ends)
 
 
@@ -400,6 +403,7 @@ def main(
             raise typer.BadParameter(f"{package} is not installed: pip install {contender}")
     os.environ["ACCELERATE_USE_CPU"] = "true"
     transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()  # TRL tells the model of the padding token
     datasets.disable_progress_bars()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     if threads:
