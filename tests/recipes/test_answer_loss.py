@@ -143,6 +143,97 @@ def test_in_a_smaller_number_format_the_loss_is_computed_in_fp32(model: HfGptFor
     assert_close(loss, expected, rtol=1e-5, atol=0)
 
 
+# --- What all rows begin with -----------------------------------------------------------------------------------------
+
+
+def same_beginning(beginning: int = 12, number: int = 8) -> EncodedConversations:
+    """Conversations with a common beginning, of which the last tokens bear loss."""
+    chance = random.Random(3)
+    shared, made = [chance.randrange(1, 97) for _ in range(beginning)], []
+    for _ in range(number):
+        rest = [chance.randrange(1, 97) for _ in range(chance.randint(4, 12))]
+        mask = [False] * (beginning + 3) + [True] * (len(rest) - 3)
+        made.append(Encoded([*shared, *rest], mask))
+    return EncodedConversations(made)
+
+
+def tokens_passed(model: HfGptForCausalLM, batch: Batch) -> tuple[Tensor, list[tuple[int, int]]]:
+    """The loss, and the sizes of what was passed through the model."""
+    sizes: list[tuple[int, int]] = []
+    hook = model.model.embed_tokens.register_forward_hook(
+        lambda module, inputs, _: sizes.append(tuple(inputs[0].shape))
+    )
+    loss = answer_loss(model, batch, 1)
+    hook.remove()
+    return loss, sizes
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("fields", [{}, {"position_embedding_type": "rotary", "num_key_value_heads": 2}])
+def test_a_common_beginning_is_passed_once_and_nothing_changes(
+    tiny_config: MakeConfig, fields: dict[str, Any], attention: str
+) -> None:
+    torch.manual_seed(0)
+    model = HfGptForCausalLM(tiny_config(attn_implementation=attention, **fields)).train()
+    dataset = same_beginning()
+    expected = plain_loop(model, dataset)
+    expected_gradients = gradients(model, expected)
+    batch = padded_batch(dataset)
+    loss, sizes = tokens_passed(model, batch)
+    assert sizes == [(1, 12), (8, batch["input_ids"].shape[1] - 12)]
+    assert_close(loss / dataset.num_targets, expected, rtol=1e-5, atol=0)
+    assert_same_gradients(gradients(model, loss / dataset.num_targets), expected_gradients)
+
+
+def test_what_is_judged_is_not_shared(tiny_config: MakeConfig) -> None:
+    """Its label is the next token, in which rows may differ; and each row has its own share in the loss."""
+    torch.manual_seed(0)
+    model = HfGptForCausalLM(tiny_config())
+    ids = [*range(1, 15), 20, 21]
+    dataset = EncodedConversations([Encoded([*ids[:-1], 30 + row], [False] * 11 + [True] * 5) for row in range(8)])
+    loss, sizes = tokens_passed(model, padded_batch(dataset))
+    assert sizes == [(1, 10), (8, 5)]
+    assert_close(loss / dataset.num_targets, plain_loop(model, dataset), rtol=1e-5, atol=0)
+
+
+def test_all_rows_may_be_alike(tiny_config: MakeConfig) -> None:
+    torch.manual_seed(0)
+    model = HfGptForCausalLM(tiny_config())
+    dataset = EncodedConversations([Encoded([*range(1, 15)], [False] * 12 + [True] * 2)] * 8)
+    loss, sizes = tokens_passed(model, padded_batch(dataset))
+    assert sizes == [(1, 11), (8, 2)]
+    assert_close(loss / dataset.num_targets, plain_loop(model, dataset), rtol=1e-5, atol=0)
+
+
+WHOLE = ["one row", "short beginning", "loss on all", "packed", "checkpointing"]
+WHOLE += ["residual_dropout", "attention_dropout", "sliding_window"]
+
+
+@pytest.mark.parametrize("case", WHOLE)
+def test_where_it_would_not_pay_or_not_be_the_same_all_rows_are_passed_whole(
+    tiny_config: MakeConfig, case: str
+) -> None:
+    torch.manual_seed(0)
+    fields = {case: 5 if case == "sliding_window" else 0.1} if "_" in case else {}
+    model, dataset = HfGptForCausalLM(tiny_config(**fields)).train(), same_beginning()
+    if case == "one row":
+        dataset = same_beginning(number=1)
+    elif case == "short beginning":
+        dataset = same_beginning(beginning=4)
+    elif case == "loss on all":
+        items = [dataset[index]["input_ids"].tolist() for index in range(len(dataset))]
+        dataset = EncodedConversations([Encoded(ids, [True] * len(ids)) for ids in items])
+    elif case == "checkpointing":
+        model.gradient_checkpointing_enable()
+    batch = padded_batch(pack_conversations(dataset, row_length=24, seed=0) if case == "packed" else dataset)
+    loss, sizes = tokens_passed(model, batch)
+    assert sizes == [tuple(batch["input_ids"].shape)]
+    if "dropout" in case:
+        loss, sizes = tokens_passed(model.eval(), batch)
+        assert len(sizes) == 2
+    assert_close(loss / dataset.num_targets, plain_loop(model, dataset), rtol=1e-5, atol=0)
+
+
 # --- In the engine ----------------------------------------------------------------------------------------------------
 
 
