@@ -96,6 +96,94 @@ def generate(
 
 
 @app.command()
+def answer(
+    model: Annotated[str, typer.Option(help="Folder or Hub id of a model that was finetuned for instructions.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="Conversations: builtin:instructions; a file or folder (json, jsonl, parquet, csv, tsv, also with "
+            ".gz); or a Hub id. Answers that stand in it are not shown to the model, but compared with its own."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="File to write, .jsonl or .json: the records of --data, in their order, and added to each answer, and "
+            "finished, which is false where the answer was cut off."
+        ),
+    ],
+    split: Annotated[
+        str, typer.Option(help="Split of a Hub or built-in source; builtin:instructions has a test split.")
+    ] = "train",
+    form: Annotated[
+        Literal["messages", "sharegpt", "prompt_completion", "alpaca"] | None,
+        typer.Option(help="How the conversations are written. Default: as their columns say."),
+    ] = None,
+    system_prompt: Annotated[
+        str | None, typer.Option(help="A system message for conversations that have none.")
+    ] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Folder or Hub id, where the model has none beside it.")] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(help="Chat template: alpaca, phi3, chatml or a .jinja file. Default: the tokenizer's own."),
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Longest answer, in tokens. Default: the model's own, else 200.")
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(min=0, help="0, the default: the likeliest token each time; above, tokens are drawn.")
+    ] = 0.0,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Draw from the so many likeliest tokens only.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Draw from the likeliest tokens of this joint probability.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of what is drawn: the same seed gives the same answers.")] = 0,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Prompts computed at once. Default: 32; halved where memory does not hold them."),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Also write the scores to this .json file, where the data has answers.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run, if there is one, after its last row.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that are there, when the new ones are complete.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, for programs.")] = False,
+) -> None:
+    """Answer a data set of conversations, and say how good the answers are: exact match, ROUGE-L and chrF.
+
+    hfgpt answer --model runs/instruct-demo/final --data builtin:instructions --split test --out answers.jsonl
+    """
+    from hfgpt.serving.answering import DEFAULT_BATCH_SIZE
+
+    from .answer import run
+
+    run(
+        model,
+        data,
+        out,
+        split=split,
+        form=form,
+        system_prompt=system_prompt,
+        tokenizer_name=tokenizer,
+        template=template,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+        batch_size=batch_size or DEFAULT_BATCH_SIZE,
+        report=report,
+        resume=resume,
+        overwrite=overwrite,
+        as_json=json,
+    )
+
+
+@app.command()
 def chat(
     model: Annotated[str, typer.Option(help="Folder or Hub id of a model that was finetuned to answer.")],
     system: Annotated[str | None, typer.Option(help="What the system says before all turns.")] = None,
