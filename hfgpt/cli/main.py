@@ -8,9 +8,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from hfgpt.errors import UserError, exit_on_user_error
+from hfgpt.errors import exit_on_user_error
 from hfgpt.recipes.weight_bars import hide_weight_bars
 from hfgpt.serving.defaults import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
+
+from .classify_app import classify_app
+from .data_app import data_app
+from .options import RECIPE_ARGUMENTS
 
 __all__ = ["app", "main"]
 
@@ -21,16 +25,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-classify_app = typer.Typer(help="Train and use models that tell classes of text.", no_args_is_help=True)
-data_app = typer.Typer(help="Look at data before training on it.", no_args_is_help=True)
 tokenizer_app = typer.Typer(help="Make tokenizers.", no_args_is_help=True)
 recipes_app = typer.Typer(help="The configurations that come with hfgpt.", no_args_is_help=True)
 app.add_typer(classify_app, name="classify")
 app.add_typer(data_app, name="data")
 app.add_typer(tokenizer_app, name="tokenizer")
 app.add_typer(recipes_app, name="recipes")
-
-RECIPE_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
 
 def main() -> None:
@@ -277,184 +277,6 @@ def summary(
     from hfgpt.recipes.summary import summarise
 
     summarise(runs, as_json=json)
-
-
-@classify_app.command("train", context_settings=RECIPE_ARGUMENTS)
-def train_classifier(context: typer.Context) -> None:
-    """Finetune a model for classification: --config demo; --help lists every option."""
-    from hfgpt.recipes.finetune_classification import main as run
-
-    run(context.args)
-
-
-@classify_app.command("ablate", context_settings=RECIPE_ARGUMENTS)
-def ablate_classifier(context: typer.Context) -> None:
-    """Finetune it in several ways and compare them in one table; --help lists every option."""
-    from hfgpt.recipes.ablation import main as run
-
-    run(context.args)
-
-
-@classify_app.command("predict")
-def predict_classes(
-    model: Annotated[str, typer.Option(help="Folder or Hub id of a finetuned model.")],
-    texts: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[TEXT]...", help="Texts to classify. Default: the lines of standard input."),
-    ] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option(
-            help="Classify the rows of a file: csv, tsv, jsonl, json, parquet, or txt with a text on each line; "
-            "each also with .gz. It may be larger than memory (but for .json)."
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="File to write, .csv or .jsonl: the rows of --file, in their order, with all their columns, and added "
-            "to them predicted_label, score, and the score of each class."
-        ),
-    ] = None,
-    text_column: Annotated[
-        str | None, typer.Option(help="Column of the texts. Default: text, or the only column of strings.")
-    ] = None,
-    text_pair_column: Annotated[
-        str | None, typer.Option(help="Column of the second texts, for a model that was trained on pairs.")
-    ] = None,
-    label_column: Annotated[
-        str | None, typer.Option(help="Column of the true classes, by name or number: the accuracy is printed.")
-    ] = None,
-    header: Annotated[
-        bool,
-        typer.Option(
-            "--header/--no-header",
-            help="Whether the first row of a csv or tsv file names its columns; else they are column_1, column_2, ...",
-        ),
-    ] = True,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(min=1, help="Texts computed at once. Default: 32; halved where memory does not hold them."),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run, if there is one, after its last row.")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a file that is there, when the new one is complete.")
-    ] = False,
-    json: Annotated[
-        bool,
-        typer.Option("--json", help="Print JSON, for programs: an object for each text, or a summary of the file."),
-    ] = False,
-) -> None:
-    """Tell the class of texts: a line each, or a file for a file.
-
-    hfgpt classify predict --model runs/demo-classifier/final "You have won a prize"
-    """
-    from hfgpt.serving.classification import DEFAULT_BATCH_SIZE
-
-    from .classify import predict_file, predict_texts
-
-    of_files = {
-        "--out": out, "--text-column": text_column, "--text-pair-column": text_pair_column,
-        "--label-column": label_column, "--no-header": not header, "--resume": resume, "--overwrite": overwrite,
-    }  # fmt: skip
-    size = batch_size or DEFAULT_BATCH_SIZE
-    if file is None:
-        given = [option for option, value in of_files.items() if value]
-        if given:
-            raise UserError(f"{', '.join(given)} can only be used with a file: name it with --file.")
-        predict_texts(model, texts or [], batch_size=size, as_json=json)
-        return
-    if texts:
-        raise UserError("There are texts and a file: give either the one or the other.")
-    if out is None:
-        raise UserError("--file needs a file to write: name it with --out.")
-    predict_file(
-        model,
-        file,
-        out,
-        text_column=text_column,
-        text_pair_column=text_pair_column,
-        label_column=label_column,
-        header=header,
-        batch_size=size,
-        resume=resume,
-        overwrite=overwrite,
-        as_json=json,
-    )
-
-
-@data_app.command("inspect")
-def inspect_data(
-    source: Annotated[
-        str,
-        typer.Argument(
-            help="builtin:NAME; a file or folder (json, jsonl, csv, tsv, parquet, txt, also with .gz); or a Hub id."
-        ),
-    ],
-    kind: Annotated[
-        Literal["text", "labelled", "conversations"] | None,
-        typer.Option(help="What the source holds. Default: as its columns say."),
-    ] = None,
-    form: Annotated[
-        Literal["messages", "sharegpt", "prompt_completion", "alpaca"] | None,
-        typer.Option(help="How conversations are written. Default: as their columns say."),
-    ] = None,
-    text_column: Annotated[
-        str | None, typer.Option(help="Column of texts. Default: text, or the only column of strings.")
-    ] = None,
-    label_column: Annotated[
-        str | None, typer.Option(help="Column of classes. Default: label, labels, class, category or target.")
-    ] = None,
-    split: Annotated[
-        list[str] | None, typer.Option(help="Split of a Hub or built-in source, one or several. Default: all.")
-    ] = None,
-    validation: Annotated[
-        str | None, typer.Option(help="Source of the validation split, where it stands elsewhere.")
-    ] = None,
-    test: Annotated[str | None, typer.Option(help="Source of the test split, likewise.")] = None,
-    validation_fraction: Annotated[
-        float | None, typer.Option(help="Cut the source in its order, the last rows for validation, as the book does.")
-    ] = None,
-    test_fraction: Annotated[
-        float | None, typer.Option(help="Likewise, the rows before them for test. The book's are 0.05 and 0.1.")
-    ] = None,
-    tokenizer: Annotated[str | None, typer.Option(help="Folder or Hub id: lengths are counted in tokens, too.")] = None,
-    near: Annotated[
-        bool, typer.Option("--near/--no-near", help="Whether texts are looked for that are nearly the same.")
-    ] = True,
-    threshold: Annotated[
-        float, typer.Option(help="From which similarity on they are: Jaccard, of runs of five characters.")
-    ] = 0.8,
-    picture: Annotated[
-        Path | None, typer.Option(help="Picture to write, the histogram of lengths: png, svg or pdf.")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help='Configuration ("subset") of a Hub dataset.')] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub dataset.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")] = False,
-) -> None:
-    """Count, measure, and find duplicates within and between splits, and broken encodings.
-
-    hfgpt data inspect instruction-data.json --validation-fraction 0.05 --test-fraction 0.1
-    """
-    from hfgpt.data.inspection_sources import SourceOptions
-
-    from .data import inspect
-
-    inspect(
-        source,
-        SourceOptions(kind, form, text_column, label_column, name, revision),
-        splits=split or [],
-        other_sources={part: given for part, given in (("validation", validation), ("test", test)) if given},
-        validation_fraction=validation_fraction,
-        test_fraction=test_fraction,
-        tokenizer_name=tokenizer,
-        near=near,
-        threshold=threshold,
-        picture=picture,
-        as_json=json,
-    )
 
 
 @tokenizer_app.command("train")
