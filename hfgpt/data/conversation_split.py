@@ -35,13 +35,17 @@ class ConversationSplits(NamedTuple):
 
 
 class _Example(NamedTuple):
-    """A row: its place in the order of the seed, its question and answer normalised and as written, and its number."""
+    """A row: its place in the order of the seed, its question and answer normalised and as written, and its number.
+
+    `asked` has a hash of each question that it answers, the earlier ones of a longer talk, too.
+    """
 
     rank: bytes
     prompt: str
     answer: str
     written: tuple[str, ...]
     row: int
+    asked: frozenset[bytes]
 
 
 def prompt_of(messages: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -85,7 +89,8 @@ def split_conversations(
     Two texts are one if `normalised_text` makes them equal. The question of a conversation is all that stands before
     its last answer. Of rows with the same question and the same answer one stays. A question with several answers is
     none too many within a part; but if two parts have it, it goes from training, and of validation and test from
-    validation, so that what is measured is measured on all that was set apart.
+    validation, so that what is measured is measured on all that was set apart. So does a longer conversation that gives
+    an earlier answer to such a question, since all of its answers are learned.
 
     Args:
         dataset: what `load_conversations` returns.
@@ -111,8 +116,8 @@ def split_conversations(
     parts = {name: _examples(part, seed) for name, part in given.items()}
     pool = _examples(dataset, seed)
     if shuffle:
-        asked = {example.prompt for examples in parts.values() for example in examples}
-        apart = [example for example in pool if example.prompt not in asked]
+        asked = {_hashed(example.prompt) for examples in parts.values() for example in examples}
+        apart = [example for example in pool if example.asked.isdisjoint(asked)]
         counts["overlap"] += len(pool) - len(apart)
         distinct = _remove_duplicates(sorted(apart), counts)
         parts |= _cut_questions(distinct, fractions)
@@ -137,10 +142,16 @@ def _examples(dataset: datasets.Dataset, seed: int) -> list[_Example]:
     examples = []
     for row, messages in enumerate(dataset["messages"]):
         written = (*prompt_of(messages), answer_of(messages) or "")
-        prompt, answer = "\0".join(map(normalised_text, written[:-1])), normalised_text(written[-1])
-        rank = blake2b(f"{seed}:{prompt}".encode(), digest_size=_HASH_BYTES).digest()
-        examples.append(_Example(rank, prompt, answer, written, row))
+        normalised = [normalised_text(text) for text in written]
+        prompt, answer = "\0".join(normalised[:-1]), normalised[-1]
+        answered = {place for place, message in enumerate(messages) if message["role"] == "assistant"}
+        asked = frozenset(_hashed("\0".join(normalised[:place])) for place in answered | {len(normalised) - 1})
+        examples.append(_Example(_hashed(f"{seed}:{prompt}"), prompt, answer, written, row, asked))
     return examples
+
+
+def _hashed(text: str) -> bytes:
+    return blake2b(text.encode(), digest_size=_HASH_BYTES).digest()
 
 
 def _remove_duplicates(examples: Sequence[_Example], counts: dict[str, int]) -> list[_Example]:
@@ -170,12 +181,12 @@ def _cut_questions(examples: Sequence[_Example], fractions: dict[str, float]) ->
 
 
 def _remove_overlap(parts: dict[str, list[_Example]], counts: dict[str, int]) -> None:
-    asked: set[str] = set()
+    asked: set[bytes] = set()
     for name in PARTS:
-        apart = [example for example in parts[name] if example.prompt not in asked]
+        apart = [example for example in parts[name] if example.asked.isdisjoint(asked)]
         counts["overlap"] += len(parts[name]) - len(apart)
         parts[name] = apart
-        asked |= {example.prompt for example in apart}
+        asked |= {_hashed(example.prompt) for example in apart}
 
 
 def _describe(counts: Mapping[str, int]) -> list[str]:

@@ -181,3 +181,37 @@ def test_the_entries_of_the_book_are_cut_as_in_the_book_and_share_no_question(te
         "overlap": leaked,
     }
     assert leaked == 7
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("part", ["test", "validation"])
+def test_a_longer_conversation_that_answers_a_question_of_another_part_on_its_way_is_not_trained_on(shuffle, part):
+    def talk(*texts: str) -> list[dict[str, str | None]]:
+        roles = ("user", "assistant") * len(texts)
+        return [{"role": role, "content": text, "input": None} for role, text in zip(roles, texts, strict=False)]
+
+    features = datasets.Features({"messages": MESSAGES_FEATURE})
+    talks = [talk("Why?", "So."), talk("WHY?", "Because.", "And then?", "Nothing."), talk("How?", "Well.", "why?", "So.")]
+    train = datasets.Dataset.from_dict({"messages": [*talks, talk("Who?", "You.")]}, features)
+    given = {"test": conversations(("Where?", "There.")), "validation": conversations(("When?", "Now."))}
+    given[part] = conversations(("Why?", "I see."))
+    splits = split_conversations(
+        train, validation_fraction=0.1, test_fraction=0.1, seed=0, shuffle=shuffle, **given
+    )
+    assert sorted(pairs(splits.train)) == [("How?", "So."), ("Who?", "You.")], "it is another question after others"
+    assert splits.counts["overlap"] == 2
+    check_that_nothing_is_lost(splits)
+
+
+def test_what_a_longer_conversation_of_the_test_part_asks_on_its_way_may_be_learned():
+    """Its last answer is measured, and that alone."""
+    features = datasets.Features({"messages": MESSAGES_FEATURE})
+    texts = ("Why?", "Because.", "And then?", "Nothing.")
+    roles = ("user", "assistant") * 2
+    talk = [{"role": role, "content": text, "input": None} for role, text in zip(roles, texts, strict=True)]
+    test = datasets.Dataset.from_dict({"messages": [talk]}, features)
+    train = conversations(("Why?", "Because."), ("Who?", "You."))
+    splits = split_conversations(
+        train, validation_fraction=0.1, test_fraction=0.1, seed=0, test=test, validation=conversations(("When?", "Now."))
+    )
+    assert splits.counts["overlap"] == 0
