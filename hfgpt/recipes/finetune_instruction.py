@@ -164,6 +164,7 @@ class Answering(Task):
         if config.batching == "packing":
             row_length = config.max_length or int(corpus.tokenizer.model_max_length)
             self.train_examples = packed = pack_conversations(corpus.train, row_length, config.seed)
+            self._fingerprint = corpus.fingerprint | {"data set": packed.fingerprint()}
             self.description = [
                 f"packed: {len(corpus.train):,} conversations in {len(packed):,} rows of at most {row_length} tokens, "
                 f"{packed.lengths.sum() / (row_length * len(packed)):.1%} of which are filled"

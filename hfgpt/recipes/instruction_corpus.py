@@ -94,12 +94,13 @@ def load_conversation_splits(config: InstructionConfig, accelerator: Accelerator
 
 def _load_and_split(config: InstructionConfig) -> _LoadedSplits:
     def load(source: str, split: str) -> datasets.Dataset:
+        of_source = source == config.source  # what is read beside it has no part in its configuration and revision
         loaded = load_conversations(
             source,
             split=split,
             form=config.form,
-            name=config.source_config,
-            revision=config.source_revision,
+            name=config.source_config if of_source else None,
+            revision=config.source_revision if of_source else None,
             unanswered=config.unanswered,
             system_prompt=config.system_prompt,
         )
@@ -164,7 +165,7 @@ def prepare_instruction_corpus(
         validation=validation,
         test=splits.test.select(answerable),
         test_prompts=[prompts[index] for index in answerable],
-        max_answer_length=_longest_answer(fitting["train"], tokenizer, splits, config),
+        max_answer_length=_longest_answer(fitting["train"], tokenizer, splits, config, max_length),
         example=fitting["train"][0],
         counts=counts,
         fingerprint={
@@ -212,10 +213,12 @@ def _longest_answer(
     tokenizer: PreTrainedTokenizerFast,
     splits: ConversationSplits,
     config: InstructionConfig,
+    max_length: int,
 ) -> int:
-    """Tokens of the longest answer in the training set, its end token counted."""
+    """Tokens of the longest answer that is trained on, its end token counted."""
     if config.loss_on == "all":
-        learned = encode_conversations(tokenizer, list(splits.train["messages"]), loss_on="answer")
+        whole = encode_conversations(tokenizer, list(splits.train["messages"]), loss_on="answer")
+        learned, _ = _make_fit("train", whole, max_length, config.too_long)
     return max(_longest_run(each.bears_loss) for each in learned)
 
 

@@ -191,13 +191,15 @@ def test_a_longer_conversation_that_answers_a_question_of_another_part_on_its_wa
         return [{"role": role, "content": text, "input": None} for role, text in zip(roles, texts, strict=False)]
 
     features = datasets.Features({"messages": MESSAGES_FEATURE})
-    talks = [talk("Why?", "So."), talk("WHY?", "Because.", "And then?", "Nothing."), talk("How?", "Well.", "why?", "So.")]
+    talks = [
+        talk("Why?", "So."),
+        talk("WHY?", "Because.", "And then?", "Nothing."),
+        talk("How?", "Well.", "why?", "So."),
+    ]
     train = datasets.Dataset.from_dict({"messages": [*talks, talk("Who?", "You.")]}, features)
     given = {"test": conversations(("Where?", "There.")), "validation": conversations(("When?", "Now."))}
     given[part] = conversations(("Why?", "I see."))
-    splits = split_conversations(
-        train, validation_fraction=0.1, test_fraction=0.1, seed=0, shuffle=shuffle, **given
-    )
+    splits = split_conversations(train, validation_fraction=0.1, test_fraction=0.1, seed=0, shuffle=shuffle, **given)
     assert sorted(pairs(splits.train)) == [("How?", "So."), ("Who?", "You.")], "it is another question after others"
     assert splits.counts["overlap"] == 2
     check_that_nothing_is_lost(splits)
@@ -212,6 +214,11 @@ def test_what_a_longer_conversation_of_the_test_part_asks_on_its_way_may_be_lear
     test = datasets.Dataset.from_dict({"messages": [talk]}, features)
     train = conversations(("Why?", "Because."), ("Who?", "You."))
     splits = split_conversations(
-        train, validation_fraction=0.1, test_fraction=0.1, seed=0, test=test, validation=conversations(("When?", "Now."))
+        train,
+        validation_fraction=0.1,
+        test_fraction=0.1,
+        seed=0,
+        test=test,
+        validation=conversations(("When?", "Now.")),
     )
     assert splits.counts["overlap"] == 0

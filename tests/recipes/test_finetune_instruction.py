@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import torch
 from accelerate import Accelerator
@@ -12,6 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from hfgpt import HfGptForCausalLM
 from hfgpt.chat_templates import encode_conversations
+from hfgpt.data.conversations import LoadedConversations
+from hfgpt.recipes import instruction_corpus
 from hfgpt.recipes.instruction_config import InstructionConfig
 from hfgpt.recipes.instruction_corpus import chat_tokenizer, load_conversation_splits
 
@@ -184,6 +187,42 @@ def test_long_conversations_are_counted(instruct, too_long) -> None:
     changed = counts["train_too_long" if too_long == "drop" else "train_truncated"]
     assert changed > 0
     assert f"{changed:,} longer than 40 tokens {'left out' if too_long == 'drop' else 'cut'}" in printed
+
+
+@pytest.mark.parametrize("loss_on", ["answer", "all"])
+def test_the_model_answers_as_long_as_the_longest_answer_that_is_trained_on(
+    instruct, instruction_file, loss_on
+) -> None:
+    """Whatever is learned besides, and however long those are that were left out."""
+    entries = json.loads(instruction_file.read_text(encoding="utf-8"))
+    parts = {"test": entries[:5], "validation": entries[5:10]}
+    parts["train"] = [*entries[10:], {"instruction": "say a lot", "output": "it ran under a mat " * 30}]
+    for name, part in parts.items():
+        (instruct.folder / f"{name}.json").write_text(json.dumps(part), encoding="utf-8")
+    sources = {f"{name}_source": str(instruct.folder / f"{name}.json") for name in ("test", "validation")}
+    sources["source"] = str(instruct.folder / "train.json")
+    instruct.run(max_steps=1, loss_on=loss_on, max_new_tokens=None, max_test_examples=0, **sources)
+    tokenizer = AutoTokenizer.from_pretrained(instruct.final)
+    longest = max(len(tokenizer(entry["output"])["input_ids"]) for entry in entries[10:])
+    assert read(instruct.final, "generation_config.json")["max_new_tokens"] == longest + 1, "and its end token"
+
+
+def test_options_of_the_hub_are_those_of_the_source_alone(instruct, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(source: str, **options: Any) -> LoadedConversations:
+        asked[source, options["split"]] = (options["name"], options["revision"])
+        question = {"role": "user", "content": f"{source} {options['split']}", "input": None}
+        rows = [[question, {"role": "assistant", "content": "Yes.", "input": None}]]
+        return LoadedConversations(datasets.Dataset.from_dict({"messages": rows}), "messages", [])
+
+    asked: dict[tuple[str, str], tuple[str | None, str | None]] = {}
+    monkeypatch.setattr(instruction_corpus, "load_conversations", load)
+    hub = {"source": "org/talks", "source_config": "short", "source_revision": "v1", "test_split": "held_out"}
+    config = InstructionConfig(**{**instruct.fields, **hub, "validation_source": "validation.jsonl"})
+    load_conversation_splits(config, Accelerator(cpu=True))
+    of_hub = ("short", "v1")
+    assert asked == {
+        ("org/talks", "train"): of_hub, ("org/talks", "held_out"): of_hub, ("validation.jsonl", "train"): (None, None)
+    }  # fmt: skip
 
 
 def test_duplicates_and_questions_on_both_sides_are_removed_and_counted(instruct, instruction_file) -> None:

@@ -79,6 +79,12 @@ def test_other_targets_or_batches_are_not_the_run_that_was_begun(instruct) -> No
     assert after == before
 
 
+def test_rows_packed_anew_are_not_those_that_were_begun(instruct) -> None:
+    instruct.run(max_steps=2, batching="packing", max_test_examples=0)
+    sentence = instruct.refusal(max_steps=4, batching="packing", max_length=90, resume="auto")
+    assert "another data set" in sentence, "the conversations are the same, but not what stands in a batch"
+
+
 def test_two_processes_train_and_answer_as_one_does(instruct, fork, tmp_path) -> None:
     # See tests/training/conftest.py on the epsilon: without it, rounding decides the step of the keys' bias.
     fields = {"model": dict.fromkeys(DROPOUT, 0.0), "adam_epsilon": 1e-3, "micro_batch_size": 2}
