@@ -188,7 +188,9 @@ def render(
             **special_tokens,
         )
     except Exception as error:  # a template may divide by zero, and raises what it likes
-        raise UserError(f"The chat template cannot write {name}: {' '.join(str(error).split())}.") from error
+        raise UserError(
+            f"The chat template cannot write {name}: {' '.join(str(error).split()).rstrip('.')}."
+        ) from error
     text: str = rendered[0][0]
     spans: list[tuple[int, int]] = rendered[1][0] if rendered[1] else []
     is_answered = any(message.get("role") == "assistant" for message in messages)

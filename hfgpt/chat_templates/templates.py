@@ -153,6 +153,15 @@ def _check(tokenizer: PreTrainedTokenizerFast, template: str, special_tokens: li
     special_ids = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
     try:
         text, spans = render(tokenizer, template, [dict(message) for message in EXAMPLE], name="an example")
+    except UserError as error:
+        raise UserError(f"{what} cannot be used: {error}") from error
+    before = text[: spans[0][0]]
+    if before[-1:].isspace() and not before.endswith("\n"):
+        raise UserError(
+            f"{what} has white space before the answer, which tokenizers join with its first word, so that there "
+            "are other tokens than in a prompt alone: end what stands before it in a line break."
+        )
+    try:
         encoded = encode_with_template(tokenizer, template, [EXAMPLE])[0]
         prompt = encode_with_template(tokenizer, template, [EXAMPLE[:1]], add_generation_prompt=True)[0].input_ids
     except UserError as error:
@@ -162,12 +171,6 @@ def _check(tokenizer: PreTrainedTokenizerFast, template: str, special_tokens: li
         raise UserError(
             f"{what} does not end the answer: inside its {{% generation %}} a special token such as eos_token must "
             "follow the content."
-        )
-    before = text[: spans[0][0]]
-    if before[-1:].isspace() and not before.endswith("\n"):
-        raise UserError(
-            f"{what} has white space before the answer, which tokenizers join with its first word, so that there "
-            "are other tokens than in a prompt alone: end what stands before it in a line break."
         )
     if encoded.input_ids[: len(prompt) + len(answer)] != prompt + answer:
         raise UserError(

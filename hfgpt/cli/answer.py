@@ -54,6 +54,10 @@ def run(
         check_destination(destination, SUFFIXES, resume=resume, overwrite=overwrite)
         _check_report(report, destination, resume or overwrite)
         check_sampling(max_new_tokens=max_new_tokens or 1, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+        if temperature == 0 and (top_k is not None or top_p is not None):
+            raise UserError(
+                "--top-k and --top-p choose among tokens that are drawn: give a --temperature above 0 with them."
+            )
         tokenizer = load_tokenizer(tokenizer_name or model_name)
         if template is not None:
             set_chat_template(tokenizer, template)

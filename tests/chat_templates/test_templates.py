@@ -14,19 +14,23 @@ from hfgpt.tokenization import (
     encode_for_classification,
     extend_tokenizer,
     load_tokenizer,
+    train_tokenizer,
     use_for_plain_text,
 )
 
 OWN = """
 {%- for message in messages -%}
     {%- if message.role == 'assistant' -%}
-A: {% generation %}{{ message.content }}{{ eos_token }}{% endgeneration %}
+A:
+{% generation %}{{ message.content }}{{ eos_token }}{% endgeneration %}
     {%- else -%}
 Q: {{ message.content }}{{ '\n' }}
     {%- endif -%}
 {%- endfor -%}
-{%- if add_generation_prompt -%}A: {% endif -%}
+{%- if add_generation_prompt -%}A:
+{% endif -%}
 """
+SPACE_BEFORE_THE_ANSWER = OWN.replace("A:\n", "A: ")
 MESSAGES = [{"role": "user", "content": f"a {END_OF_TEXT}"}, {"role": "assistant", "content": "b"}]
 
 
@@ -59,7 +63,7 @@ def test_without_marked_answers_the_end_of_text_ends_them(fresh: PreTrainedToken
 
 
 def test_a_template_of_ones_own_is_guarded_as_those_that_come_along(fresh: PreTrainedTokenizerFast, own) -> None:
-    set_chat_template(fresh, own(OWN.replace("A: ", "A:\n")))
+    set_chat_template(fresh, own(OWN))
     assert fresh.apply_chat_template(MESSAGES, tokenize=False) == f"Q: a < |endoftext|>\nA:\nb{END_OF_TEXT}"
     assert stop_token_ids(fresh) == [299]
 
@@ -120,7 +124,7 @@ def test_chatml_needs_its_tokens(fresh: PreTrainedTokenizerFast) -> None:
 @pytest.mark.parametrize(
     ("template", "sentence"),
     [
-        (OWN, "has white space before the answer"),
+        (SPACE_BEFORE_THE_ANSWER, "has white space before the answer"),
         (OWN.replace("{{ eos_token }}", ""), "does not end the answer"),
         (
             OWN.replace("{{ eos_token }}{% endgeneration %}", "{% endgeneration %}{{ eos_token }}"),
@@ -131,12 +135,7 @@ def test_chatml_needs_its_tokens(fresh: PreTrainedTokenizerFast) -> None:
         ("{% for message in messages %}", "cannot be used: .*endfor"),
         ("{{ 1 / 0 }}", "cannot be used: .*division by zero"),
         ("{{ messages.nothing.at_all }}", "cannot be used: .*undefined|cannot be used: .*has no attribute"),
-        (
-            OWN.replace("{%- if add_generation_prompt -%}A: ", "{%- if add_generation_prompt -%}B:").replace(
-                "A: {% g", "A:\n{% g"
-            ),
-            "another prompt",
-        ),
+        (OWN.replace("{%- if add_generation_prompt -%}A:", "{%- if add_generation_prompt -%}B:"), "another prompt"),
         ("", "marks no answer"),
     ],
 )
@@ -147,6 +146,13 @@ def test_a_template_that_would_not_work_is_refused_in_a_sentence(fresh, own, tem
     assert "\n" not in str(refused.value)
     assert fresh.chat_template is None
     assert fresh.split_special_tokens is True
+
+
+def test_white_space_before_the_answer_is_said_where_a_token_joins_it_with_a_word(own) -> None:
+    tokenizer = train_tokenizer(["Blue sky, Blue sea"] * 20, 264)
+    assert len(tokenizer(" Blue")["input_ids"]) == 1
+    with pytest.raises(UserError, match="has white space before the answer"):
+        set_chat_template(tokenizer, own(SPACE_BEFORE_THE_ANSWER))
 
 
 def test_a_template_that_is_not_there_is_refused_in_a_sentence(fresh, tmp_path: Path) -> None:

@@ -268,6 +268,8 @@ def test_what_does_not_fit_together_is_one_sentence_before_the_model_is_loaded(a
         (["--out", out, "--report", tmp_path / "report.txt"], "is no .json file"),
         (["--out", out, "--report", tmp_path / "no" / "report.json"], "There is no folder"),
         (["--out", out, "--seed", -1], "seed must lie between 0"),
+        (["--out", out, "--top-k", 3], "give a --temperature above 0"),
+        (["--out", out, "--top-p", 0.5, "--temperature", 0], "give a --temperature above 0"),
         (["--out", out, "--template", "none.jinja"], "none.jinja"),
         (["--out", out, "--split", "test"], "split"),
     ):

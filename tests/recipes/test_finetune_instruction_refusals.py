@@ -70,7 +70,7 @@ def test_what_cannot_work_is_said_before_training(instruct, fields, words) -> No
         (
             "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}"
             "{% else %}{{ m.content }}\n{% endif %}{% endfor %}",
-            "end",
+            "does not end the answer",
         ),
         ("{% for m in messages %}{{ m.content }", "template"),
     ],
