@@ -66,11 +66,21 @@ class PartialFile:
 
     @classmethod
     def rows_in(cls, destination: Path) -> int | None:
-        """How many rows an interrupted run has left; None: there is none."""
+        """How many rows an interrupted run has left; None: there is none.
+
+        Raises:
+            UserError: What says so is damaged.
+        """
+        path = cls.folder_of(destination) / PROGRESS
         try:
-            return int(json.loads((cls.folder_of(destination) / PROGRESS).read_text(encoding="utf-8"))["rows"])
+            return int(json.loads(path.read_text(encoding="utf-8"))["rows"])
         except FileNotFoundError:
             return None
+        except (ValueError, KeyError, TypeError) as error:  # the machine went down, and it was not yet on the disk
+            raise UserError(
+                f"{path}, which says how far an interrupted run had come, is damaged: remove {path.parent} and begin "
+                "again."
+            ) from error
 
     def begin(self, header: bytes) -> None:
         """Begin at the first row; what another run has left is given up."""

@@ -15,6 +15,7 @@ from hfgpt.data.labelled import DEFAULT_LABEL_COLUMNS, LABELLED_BUILTIN_SOURCES,
 from hfgpt.data.readers import inspect_columns
 from hfgpt.data.sources import (
     BUILTIN_PREFIX,
+    BUILTIN_SOURCES,
     errors_of_the_hub,
     find_source,
     is_string,
@@ -138,6 +139,10 @@ def _recognise_kind(source: str, location: str, split: str, options: SourceOptio
         name = source.removeprefix(BUILTIN_PREFIX)
         if name in BUILTIN_CONVERSATIONS:
             return "conversations"
+        if name not in (*LABELLED_BUILTIN_SOURCES, *BUILTIN_SOURCES):
+            every = dict.fromkeys((*BUILTIN_SOURCES, *LABELLED_BUILTIN_SOURCES, *BUILTIN_CONVERSATIONS))
+            known = ", ".join(f"{BUILTIN_PREFIX}{known_name}" for known_name in every)
+            raise UserError(f"there is no built-in data set {name!r}; there is {known}.")
         return "labelled" if name in LABELLED_BUILTIN_SOURCES else "text"
     is_table = False
     if location == "hub":

@@ -281,6 +281,16 @@ def test_what_does_not_fit_together_is_one_sentence_before_the_model_is_loaded(a
     assert list(tmp_path.glob("out*")) == []
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_a_damaged_record_of_progress_is_one_sentence(answer, tmp_path, content) -> None:
+    path = write(tmp_path / "in.jsonl", [{"prompt": "cat"}])
+    (tmp_path / "out.jsonl.partial").mkdir()
+    (tmp_path / "out.jsonl.partial" / "progress.json").write_text(content)
+    for option in ("--resume", "--overwrite"):
+        refused = answer("--data", path, "--out", tmp_path / "out.jsonl", option)
+        assert "is damaged: remove" in refused.sentence
+
+
 def test_a_model_that_is_not_there_is_one_sentence(answer, hfgpt, tmp_path) -> None:
     path = write(tmp_path / "in.jsonl", [{"prompt": "cat"}])
     arguments = ["--data", path, "--out", tmp_path / "out.jsonl"]

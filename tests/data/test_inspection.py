@@ -274,6 +274,8 @@ def test_splits_come_from_the_source_from_others_or_from_a_cut(tmp_path):
     }
     with pytest.raises(UserError, match="has no split 'dev'; its splits are train, validation, test"):
         load_splits("builtin:instructions", SourceOptions(), splits=["dev"])
+    with pytest.raises(UserError, match="no built-in data set 'talks'.*builtin:stories.*builtin:instructions"):
+        load_splits("builtin:talks", SourceOptions())
     with pytest.raises(UserError, match="leave the fractions out"):
         load_splits("builtin:instructions", SourceOptions(), test_fraction=0.1)
     with pytest.raises(UserError, match="leave nothing for training"):
