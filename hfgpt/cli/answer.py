@@ -6,18 +6,16 @@ from pathlib import Path
 import torch
 
 from hfgpt import HfGptForCausalLM
-from hfgpt.chat_templates import TEMPLATES, set_chat_template
 from hfgpt.data.conversations import Form
 from hfgpt.errors import UserError
-from hfgpt.recipes.console import print_table
-from hfgpt.recipes.instruction_results import score_rows
+from hfgpt.recipes.instruction_results import print_scores
 from hfgpt.serving.defaults import DEFAULT_NEW_TOKENS
 from hfgpt.serving.loading import load_model
 from hfgpt.serving.sampling import check_sampling
-from hfgpt.tokenization import load_tokenizer
 from hfgpt.training.disk import replace_text
 
 from .answered_file import SUFFIXES, Drawing, Questions, answer_file
+from .chat_tokenizer import load_chat_tokenizer
 from .partial_file import check_destination, exit_on_signals
 
 
@@ -58,14 +56,7 @@ def run(
             raise UserError(
                 "--top-k and --top-p choose among tokens that are drawn: give a --temperature above 0 with them."
             )
-        tokenizer = load_tokenizer(tokenizer_name or model_name)
-        if template is not None:
-            set_chat_template(tokenizer, template)
-        elif not tokenizer.chat_template:
-            raise UserError(
-                f"The tokenizer of {tokenizer_name or model_name} has no chat template, so that its model was not "
-                f"trained to answer: finetune it by hfgpt instruct, or try one by --template ({', '.join(TEMPLATES)})."
-            )
+        tokenizer = load_chat_tokenizer(tokenizer_name or model_name, template)
         questions = Questions(data, split=split, form=form, system_prompt=system_prompt)
         if report is not None and not questions.references:
             raise UserError(f"{data} has no answers to compare the model's with, so there is no report: leave it out.")
@@ -99,10 +90,7 @@ def run(
     cut_off = f", {summary['unfinished']:,} of them cut off" if summary["unfinished"] else ""
     print(f"{destination}: {summary['num_answers']:,} answers{cut_off}")
     if questions.references:
-        title = f"{summary['num_examples']:,} answers beside those that were wanted"
-        print_table(title, ["", "prompts", "score [95%]"], score_rows(summary))
-        for missing in summary["not_measured"]:
-            print(f"{missing} is not measured: pip install 'hfgpt[answers]'")
+        print_scores(f"{summary['num_examples']:,} answers beside those that were wanted", summary)
     if report is not None:
         print(f"Report: {report}")
 

@@ -1,7 +1,7 @@
 """Finetuning for instructions: from a pretrained model to one that answers (the book's chapter 7).
 
 accelerate launch recipes/finetune_instruction.py --config demo
-hfgpt instruct --config instructions --learning_rate 1e-3
+hfgpt instruct --config book --source instruction-data.json --template phi3
 """
 
 import sys

@@ -25,7 +25,7 @@ from .instruction_corpus import InstructionCorpus
 from .lora import merged_weights
 from .run_folder import save_final, write_results
 
-__all__ = ["ANSWERS", "InstructionResults", "print_samples", "score_rows"]
+__all__ = ["ANSWERS", "InstructionResults", "print_samples", "print_scores"]
 
 REPORT, ANSWERS, PICTURE = "report.json", "test_answers.jsonl", "exact_match.png"
 
@@ -124,12 +124,7 @@ class InstructionResults:
         )
         if "test" in report:
             test = report["test"]
-            rows = score_rows(test)
-            print_table(
-                f"{len(lines):,} test prompts, after {minutes:.1f} minutes", ["", "prompts", "score [95%]"], rows
-            )
-            for missing in test["not_measured"]:
-                print(f"{missing} is not measured: pip install 'hfgpt[answers]'")
+            print_scores(f"{len(lines):,} test prompts, after {minutes:.1f} minutes", test)
             if test["unfinished"]:
                 print(
                     f"{test['unfinished']:,} answers were cut off, at "
@@ -143,13 +138,16 @@ class InstructionResults:
         print(f"Try it:     hfgpt chat --model {final}")
 
 
-def score_rows(test: dict[str, Any]) -> list[list[str]]:
-    """Rows of a table: each metric over all prompts, then the exact match of each task."""
+def print_scores(title: str, scores: dict[str, Any]) -> None:
+    """Print a table of what `score_answers` gives: each metric over all prompts, then the exact match of each task."""
     names = {"exact_match": "exact match", "rouge_l": "ROUGE-L", "chrf": "chrF"}
-    rows = [[name, f"{test['num_examples']:,}", with_interval(test[key])] for key, name in names.items() if key in test]
-    for task, score in test["by_task"].items():
+    number = f"{scores['num_examples']:,}"
+    rows = [[name, number, with_interval(scores[key])] for key, name in names.items() if key in scores]
+    for task, score in scores["by_task"].items():
         rows.append([f"exact match: {task}", f"{score['num_examples']:,}", with_interval(score["exact_match"])])
-    return rows
+    print_table(title, ["", "prompts", "score [95%]"], rows)
+    if missing := [names[key] for key in scores["not_measured"]]:
+        print(f"not measured: {', '.join(missing)} (pip install 'hfgpt[answers]')")
 
 
 def with_interval(score: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from hfgpt.errors import UserError
 
 from .console import print_table
-from .instruction_results import ANSWERS, print_samples, score_rows
+from .instruction_results import ANSWERS, print_samples, print_scores
 
 __all__ = ["summarise"]
 
@@ -33,7 +33,7 @@ def summarise(folders: Sequence[Path], *, as_json: bool = False) -> None:
     for folder in answered[-1:]:
         test = json.loads((folder / "report.json").read_text(encoding="utf-8")).get("test")
         if test is not None:
-            print_table(f"Answers of {folder}", ["", "prompts", "score [95%]"], score_rows(test))
+            print_scores(f"Answers of {folder}", test)
         lines = (folder / ANSWERS).read_text(encoding="utf-8").splitlines()
         print_samples([json.loads(line) for line in lines])
     pictures = [str(path) for folder in folders for path in sorted(folder.glob("*.png"))]
