@@ -9,7 +9,7 @@ Ground floor: knows tokenizers, and neither models nor data.
 
 from .encoding import EncodedConversation, check_conversations, encode_chat_prompt, encode_conversations
 from .example import coloured_example
-from .templates import TEMPLATES, set_chat_template, special_tokens_of, stop_token_ids
+from .templates import TEMPLATES, guard_chat_template, set_chat_template, special_tokens_of, stop_token_ids
 
 __all__ = [
     "TEMPLATES",
@@ -18,6 +18,7 @@ __all__ = [
     "coloured_example",
     "encode_chat_prompt",
     "encode_conversations",
+    "guard_chat_template",
     "set_chat_template",
     "special_tokens_of",
     "stop_token_ids",

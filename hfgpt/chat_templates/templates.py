@@ -9,7 +9,7 @@ from hfgpt.errors import UserError
 
 from .encoding import EXAMPLE, GENERATION, EncodedConversation, encode_with_template, render
 
-__all__ = ["TEMPLATES", "set_chat_template", "special_tokens_of", "stop_token_ids"]
+__all__ = ["TEMPLATES", "guard_chat_template", "set_chat_template", "special_tokens_of", "stop_token_ids"]
 
 TEMPLATES: tuple[str, ...] = ("alpaca", "phi3", "chatml")
 """The names of the templates that come along: the book's, that of its exercise 7.1, and OpenAI's ChatML."""
@@ -68,15 +68,25 @@ def set_chat_template(tokenizer: PreTrainedTokenizerFast, name_or_path: str | Pa
             f"The chat template {name_or_path} needs the special tokens {' and '.join(missing)}, which the tokenizer "
             "lacks: add them by extend_tokenizer."
         )
-    template = GUARDED.sub("", template)
-    markers = list(dict.fromkeys([*special_tokens, *(marker for marker in MARKERS if marker in template)]))
-    _refuse_unguardable(tokenizer, markers)
-    replacements = "".join(f" | replace({token!r}, {token[0] + ' ' + token[1:]!r})" for token in markers)
-    template = GUARD.replace("@REPLACEMENTS@", replacements) + template
+    template = _with_guard(tokenizer, template)
     _check(tokenizer, template, special_tokens, f"The chat template {name_or_path}")
     tokenizer.chat_template = template
     tokenizer.split_special_tokens = False
     tokenizer.init_kwargs["split_special_tokens"] = False  # what is saved
+
+
+def guard_chat_template(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Put the guard of `set_chat_template` before a tokenizer's own template, if it has none, as those on the Hub.
+
+    Args:
+        tokenizer: With a chat template; it is changed.
+
+    Raises:
+        UserError: If it has several templates, or its special tokens cannot be kept out of text.
+    """
+    template = _read(tokenizer, "saved")
+    if GUARDED.match(template) is None:
+        tokenizer.chat_template = _with_guard(tokenizer, template)
 
 
 def stop_token_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
@@ -111,6 +121,20 @@ def _read(tokenizer: PreTrainedTokenizerFast, name_or_path: str | Path) -> str:
             f"There is no chat template {name_or_path} ({error.strerror}): choose one of {', '.join(TEMPLATES)}, or "
             "give the path of a file with one."
         ) from error
+
+
+def _with_guard(tokenizer: PreTrainedTokenizerFast, template: str) -> str:
+    """A template with a new guard.
+
+    Raises:
+        UserError: If the tokenizer has special tokens that cannot be kept out of text.
+    """
+    template = GUARDED.sub("", template)
+    special_tokens = _special_tokens(tokenizer)
+    markers = list(dict.fromkeys([*special_tokens, *(marker for marker in MARKERS if marker in template)]))
+    _refuse_unguardable(tokenizer, markers)
+    replacements = "".join(f" | replace({token!r}, {token[0] + ' ' + token[1:]!r})" for token in markers)
+    return GUARD.replace("@REPLACEMENTS@", replacements) + template
 
 
 def _special_tokens(tokenizer: PreTrainedTokenizerFast) -> list[str]:

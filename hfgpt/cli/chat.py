@@ -13,13 +13,12 @@ from types import FrameType
 
 import torch
 
-from hfgpt.chat_templates import TEMPLATES, set_chat_template
 from hfgpt.chat_templates.example import CONTROL_CHARACTERS
 from hfgpt.errors import UserError
 from hfgpt.serving.chat import ChatSession, ChatSettings
 from hfgpt.serving.loading import load_model
-from hfgpt.tokenization import load_tokenizer
 
+from .chat_tokenizer import load_chat_tokenizer
 from .standard_input import lines_of_standard_input
 
 COMMANDS = {
@@ -46,14 +45,7 @@ def run(
         UserError: If model, tokenizer or template cannot be loaded or used, or a setting is out of its range; from a
             pipe also if a line cannot be read or answered.
     """
-    tokenizer = load_tokenizer(tokenizer_name or model_name)
-    if template is not None:
-        set_chat_template(tokenizer, template)
-    elif not tokenizer.chat_template:
-        raise UserError(
-            f"The tokenizer of {tokenizer_name or model_name} has no chat template, so that its model was not trained "
-            f"to answer: finetune it by hfgpt instruct, or try one by --template ({', '.join(TEMPLATES)})."
-        )
+    tokenizer = load_chat_tokenizer(tokenizer_name or model_name, template)
     model = load_model(model_name, device_map="cuda" if torch.cuda.is_available() else "cpu")
     session = ChatSession(model, tokenizer, system=system, settings=settings)  # type: ignore[arg-type]
     conversation = _Conversation(session)

@@ -7,7 +7,15 @@ import pytest
 from tokenizers import AddedToken, normalizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from hfgpt.chat_templates import TEMPLATES, encode_conversations, set_chat_template, special_tokens_of, stop_token_ids
+from hfgpt.chat_templates import (
+    TEMPLATES,
+    encode_chat_prompt,
+    encode_conversations,
+    guard_chat_template,
+    set_chat_template,
+    special_tokens_of,
+    stop_token_ids,
+)
 from hfgpt.errors import UserError
 from hfgpt.tokenization import (
     END_OF_TEXT,
@@ -188,3 +196,16 @@ def test_special_tokens_in_normalised_text_are_refused(fresh: PreTrainedTokenize
     fresh.add_special_tokens({"extra_special_tokens": [AddedToken("<|tool|>", normalized=True, special=True)]})
     with pytest.raises(UserError, match="normalised text"):
         set_chat_template(fresh, "alpaca")
+
+
+def test_a_template_of_others_is_guarded_too_and_one_of_ours_is_left_as_it_is(fresh, with_template) -> None:
+    fresh.chat_template = "{% for message in messages %}{{ message.content }}\n{% endfor %}"
+    fresh.split_special_tokens = False
+    assert 299 in encode_chat_prompt(fresh, MESSAGES), "what a user typed became the end token"
+    guard_chat_template(fresh)
+    assert fresh.decode(encode_chat_prompt(fresh, MESSAGES)) == "a < |endoftext|>\nb\n"
+    assert 299 not in encode_chat_prompt(fresh, MESSAGES)
+    ours = with_template("chatml")
+    before = ours.chat_template
+    guard_chat_template(ours)
+    assert ours.chat_template == before
