@@ -8,7 +8,7 @@ Ground floor: knows tokenizers, and neither models nor data.
 """
 
 from .encoding import EncodedConversation, check_conversations, encode_chat_prompt, encode_conversations
-from .example import coloured_example
+from .example import coloured_example, printable
 from .templates import TEMPLATES, guard_chat_template, set_chat_template, special_tokens_of, stop_token_ids
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "encode_chat_prompt",
     "encode_conversations",
     "guard_chat_template",
+    "printable",
     "set_chat_template",
     "special_tokens_of",
     "stop_token_ids",

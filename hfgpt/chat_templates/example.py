@@ -7,13 +7,18 @@ from transformers import PreTrainedTokenizerFast
 
 from .encoding import EncodedConversation
 
-__all__ = ["coloured_example"]
+__all__ = ["coloured_example", "printable"]
 
 BEARS_LOSS, READ_ONLY, SPECIAL = "green", "dim", "bold reverse"
 BEFORE, AFTER = "[[", "]]"
 """Around what bears loss, for those who see no colours."""
 
-CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+_CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+
+
+def printable(text: str) -> str:
+    """A text whose characters cannot steer the terminal: they are written as escapes."""
+    return text.translate(_CONTROL_CHARACTERS)
 
 
 def coloured_example(tokenizer: PreTrainedTokenizerFast, encoded: EncodedConversation) -> Text:
@@ -38,7 +43,7 @@ def coloured_example(tokenizer: PreTrainedTokenizerFast, encoded: EncodedConvers
         text.append(BEFORE if bears_loss else "", style=style)
         # Characters may be spread over several tokens, so that what stands together is decoded together.
         for is_special, same in groupby((id for id, _ in run), key=special_ids.__contains__):
-            decoded = str(tokenizer.decode(list(same))).translate(CONTROL_CHARACTERS)
+            decoded = printable(str(tokenizer.decode(list(same))))
             text.append(decoded, style=f"{style} {SPECIAL}" if is_special else style)
         text.append(AFTER if bears_loss else "", style=style)
     return text

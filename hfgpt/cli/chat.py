@@ -13,7 +13,7 @@ from types import FrameType
 
 import torch
 
-from hfgpt.chat_templates.example import CONTROL_CHARACTERS
+from hfgpt.chat_templates import printable
 from hfgpt.errors import UserError
 from hfgpt.serving.chat import ChatSession, ChatSettings
 from hfgpt.serving.loading import load_model
@@ -132,7 +132,7 @@ class _Conversation:
         is_answered = False
         for piece in self.session.reply(line):
             is_answered = is_answered or bool(piece.strip())
-            print(piece.translate(CONTROL_CHARACTERS) if sys.stdout.isatty() else piece, end="", flush=True)
+            print(printable(piece) if sys.stdout.isatty() else piece, end="", flush=True)
         print(flush=True)
         if self.session.num_fallen_out and not self.has_said_that_turns_fell_out:
             self.has_said_that_turns_fell_out = True

@@ -155,7 +155,7 @@ def answer(
 ) -> None:
     """Answer a data set of conversations, and say how good the answers are: exact match, ROUGE-L and chrF.
 
-    hfgpt answer --model runs/instruct-demo/final --data builtin:instructions --split test --out answers.jsonl
+    hfgpt answer --model runs/demo-assistant/final --data builtin:instructions --split test --out answers.jsonl
     """
     from hfgpt.serving.answering import DEFAULT_BATCH_SIZE
 

@@ -20,8 +20,9 @@ from hfgpt.chat_templates import (
     special_tokens_of,
 )
 from hfgpt.data.conversation_batches import EncodedConversations
-from hfgpt.data.conversation_split import ConversationSplits, split_conversations
-from hfgpt.data.conversations import load_conversations
+from hfgpt.data.conversation_split import ConversationSplits, prompt_of, split_conversations
+from hfgpt.data.conversations import Message, load_conversations
+from hfgpt.data.files import shortened
 from hfgpt.errors import UserError
 from hfgpt.tokenization import extend_tokenizer, load_tokenizer
 from hfgpt.training.processes import main_process_first
@@ -146,9 +147,13 @@ def prepare_instruction_corpus(
     splits, counts, description = loaded.splits, dict(loaded.splits.counts), []
     fitting: dict[str, list[EncodedConversation]] = {}
     for part in ("train", "validation"):
-        whole = encode_conversations(tokenizer, list(getattr(splits, part)["messages"]), loss_on=config.loss_on)
-        check_conversations(whole, tokenizer)
-        fitting[part], changed = _make_fit(part, whole, max_length, config.too_long)
+        messages = list(getattr(splits, part)["messages"])
+        try:
+            whole = encode_conversations(tokenizer, messages, loss_on=config.loss_on)
+            check_conversations(whole, tokenizer)
+        except UserError as error:  # numbers are those after the split
+            raise UserError(f"{error} (Number as the {part} set was split from {config.source}.)") from error
+        fitting[part], changed = _make_fit(part, whole, messages, max_length, config.too_long)
         counts |= {f"{part}_{name}": number for name, number in changed.items()}
         description.append(_describe(part, fitting[part], changed, max_length))
     num_tokens = sum(len(each.input_ids) for each in fitting["train"])
@@ -185,15 +190,19 @@ def prepare_instruction_corpus(
 
 
 def _make_fit(
-    part: str, conversations: Sequence[EncodedConversation], max_length: int, too_long: str
+    part: str,
+    conversations: Sequence[EncodedConversation],
+    messages: Sequence[Sequence[Message]],
+    max_length: int,
+    too_long: str,
 ) -> tuple[list[EncodedConversation], dict[str, int]]:
     """The conversations that fit, and how many did not, by what became of them."""
     long = [index for index, each in enumerate(conversations) if len(each.input_ids) > max_length]
     if long and too_long == "refuse":
-        first = long[0]
+        question = shortened(prompt_of(messages[long[0]])[-1])
         raise UserError(
-            f"{len(long):,} conversations of the {part} set are longer than {max_length} tokens, the first one number "
-            f"{first + 1} with {len(conversations[first].input_ids):,}: raise max_length, or set too_long to drop or "
+            f"{len(long):,} conversations of the {part} set are longer than {max_length} tokens, the first, which asks "
+            f"{question}, with {len(conversations[long[0]].input_ids):,}: raise max_length, or set too_long to drop or "
             "truncate."
         )
     cut = [EncodedConversation(ids[:max_length], bears_loss[:max_length]) for ids, bears_loss in conversations]
@@ -217,8 +226,9 @@ def _longest_answer(
 ) -> int:
     """Tokens of the longest answer that is trained on, its end token counted."""
     if config.loss_on == "all":
-        whole = encode_conversations(tokenizer, list(splits.train["messages"]), loss_on="answer")
-        learned, _ = _make_fit("train", whole, max_length, config.too_long)
+        messages = list(splits.train["messages"])
+        whole = encode_conversations(tokenizer, messages, loss_on="answer")
+        learned, _ = _make_fit("train", whole, messages, max_length, config.too_long)
     return max(_longest_run(each.bears_loss) for each in learned)
 
 

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from tqdm import tqdm
 
 from hfgpt import HfGptForCausalLM
+from hfgpt.chat_templates import printable
 from hfgpt.data.conversation_split import prompt_of
 from hfgpt.evaluation.answer_pictures import draw_exact_match
 from hfgpt.evaluation.answers import score_answers
 from hfgpt.serving.answering import Answer, answer_prompts
 from hfgpt.training.disk import replace_text
 from hfgpt.training.events import TrainingRun
-from hfgpt.training.processes import on_main_process
+from hfgpt.training.processes import on_every_process, on_main_process
 
 from .console import print_table
 from .instruction_config import InstructionConfig
@@ -59,7 +59,9 @@ class InstructionResults:
         prompts = self.corpus.test_prompts[: self.config.max_test_examples]
         own = range(rank, len(prompts), num_processes)
         settings = self.model.generation_config
-        with tqdm(total=len(own), desc="answer", unit="prompt", disable=rank > 0 or not own, dynamic_ncols=True) as bar:
+        bar = tqdm(total=len(own), desc="answer", unit="prompt", disable=rank > 0 or not own, dynamic_ncols=True)
+
+        def answer() -> list[tuple[int, Answer]]:
             answers = answer_prompts(
                 self.model,
                 self.corpus.tokenizer,
@@ -68,7 +70,10 @@ class InstructionResults:
                 max_new_tokens=settings.max_new_tokens,
                 on_progress=bar.update,
             )
-        found = dict(gather_object(list(zip(own, answers, strict=True))))
+            return list(zip(own, answers, strict=True))
+
+        with bar:
+            found = dict(on_every_process(self.accelerator, answer))
         return [found[index] for index in range(len(prompts))]
 
     def _save_and_report(self, run: TrainingRun, folder: Path, answers: list[Answer]) -> None:
@@ -144,7 +149,9 @@ def print_scores(title: str, scores: dict[str, Any]) -> None:
     number = f"{scores['num_examples']:,}"
     rows = [[name, number, with_interval(scores[key])] for key, name in names.items() if key in scores]
     for task, score in scores["by_task"].items():
-        rows.append([f"exact match: {task}", f"{score['num_examples']:,}", with_interval(score["exact_match"])])
+        rows.append(
+            [f"exact match: {task or '(no task)'}", f"{score['num_examples']:,}", with_interval(score["exact_match"])]
+        )
     print_table(title, ["", "prompts", "score [95%]"], rows)
     if missing := [names[key] for key in scores["not_measured"]]:
         print(f"not measured: {', '.join(missing)} (pip install 'hfgpt[answers]')")
@@ -161,4 +168,4 @@ def print_samples(lines: Sequence[dict[str, Any]], number: int = 3) -> None:
     chosen = {line.get("task", index): line for index, line in reversed(list(enumerate(lines)))}
     for line in list(chosen.values())[::-1][:number]:
         verdict = "right" if line["answer"].strip() == line["reference"] else f"expected {line['reference']!r}"
-        print(f"{line['prompt']}\n  -> {line['answer'].strip()!r} ({verdict})")
+        print(f"{printable(line['prompt'])}\n  -> {line['answer'].strip()!r} ({verdict})")

@@ -41,7 +41,7 @@ def test_an_entry_without_an_answer_is_left_out_where_that_is_asked_for(instruct
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"max_length": 40, "too_long": "refuse"}, "longer than 40 tokens, the first one number"),
+        ({"max_length": 40, "too_long": "refuse"}, "longer than 40 tokens, the first, which asks '"),
         ({"max_length": 97}, "max_length (97) is greater than the model's context (96)"),
         ({"max_length": 5}, "fits into 5 tokens"),
         ({"template": "vicuna"}, "There is no chat template vicuna"),

@@ -118,3 +118,28 @@ def test_a_mistake_on_two_processes_ends_them_both_and_its_sentence_is_printed_o
     assert run.printed.count("hfgpt: error: ") == 1
     assert "Traceback" not in run.printed
     assert not instruct.output_dir.exists()
+
+
+FAILING = """
+from hfgpt.errors import UserError
+from hfgpt.recipes import instruction_results
+
+answer_prompts = instruction_results.answer_prompts
+
+def fail(model, tokenizer, prompts, **settings):
+    if os.environ["RANK"] == "1":
+        raise UserError("Memory runs out with a single prompt.")
+    return answer_prompts(model, tokenizer, prompts, **settings)
+
+instruction_results.answer_prompts = fail
+"""
+
+
+def test_a_process_that_cannot_answer_ends_the_others_and_its_sentence_is_printed_once(
+    instruct, fork, tmp_path
+) -> None:
+    arguments = instruct.arguments(max_steps=1)
+    run = fork(tmp_path / "fork", arguments, recipe=instruct.module.__name__, num_processes=2, prelude=FAILING)
+    assert run.wait() == [2, 2], run.printed
+    assert run.printed.count("hfgpt: error: Memory runs out with a single prompt.") == 1
+    assert not (instruct.output_dir / "final").exists()
