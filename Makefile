@@ -14,12 +14,18 @@ OLDEST := .venv-oldest
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
-demo: $(VENV)/.installed-core ## Pretrain a small GPT on built-in stories and make a classifier of it, on any machine
+demo: $(VENV)/.installed-core ## Pretrain a small GPT, make a classifier and an assistant of it, on built-in data, on any machine
 	$(BIN)/hfgpt pretrain --config demo --output_dir runs/demo --overwrite_output_dir true
 	@echo "The same classifier twice: from random weights, and from what pretraining has learned."
 	$(BIN)/hfgpt classify train --config demo --output_dir runs/demo-classifier-random --random_weights true \
 		--overwrite_output_dir true
 	$(BIN)/hfgpt classify train --config demo --output_dir runs/demo-classifier --overwrite_output_dir true
+	@echo "The same assistant twice, too."
+	$(BIN)/hfgpt instruct --config demo --output_dir runs/demo-assistant-random --random_weights true \
+		--overwrite_output_dir true
+	$(BIN)/hfgpt instruct --config demo --output_dir runs/demo-assistant --overwrite_output_dir true
+	$(BIN)/hfgpt summary runs/demo runs/demo-classifier-random runs/demo-classifier \
+		runs/demo-assistant-random runs/demo-assistant
 	@echo "To have hfgpt in this shell: . $(BIN)/activate"
 
 # One thread a process: the tests' models are too small to gain from more, and two processes share the work.

@@ -7,12 +7,15 @@ A classifier's texts, in training as in use, become tokens by `encode_for_classi
 The special-token rule: text never becomes a special token. `<|endoftext|>` typed by a user or found in a corpus is
 encoded as ordinary bytes; only code that means it inserts the id. A saved tokenizer carries the rule as
 `"split_special_tokens": true` in tokenizer_config.json, which transformers follows on loading, without hfgpt too.
-tokenizer.json alone, read by the `tokenizers` library, cannot carry it.
+tokenizer.json alone, read by the `tokenizers` library, cannot carry it. A tokenizer with a chat template, which writes
+special tokens as text, is saved without it: there the template keeps them out of what users say (see
+`hfgpt.chat_templates`), and where hfgpt encodes plain text it asks for the rule at each call.
 
 Ground floor: imports nothing of ours but the errors and `hfgpt.bulk_encoding`.
 """
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -53,7 +56,10 @@ __all__ = [
     "load_tokenizer",
     "replace_lone_surrogates",
     "train_tokenizer",
+    "use_for_plain_text",
 ]
+
+logger = logging.getLogger(__name__)
 
 END_OF_TEXT = "<|endoftext|>"
 """GPT-2's only special token: it begins, ends and separates documents, and here it also pads."""
@@ -71,7 +77,8 @@ GPT2_FILE_NAMES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))
 def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerFast:
     """A tokenizer from a saved folder, a folder with GPT-2's two files, or the Hub, put under the special-token rule.
 
-    A tokenizer that names no padding token (GPT-2's on the Hub) pads with its end token, on the left.
+    One that has a chat template is left as it was saved, since the rule would keep the template's own tokens from being
+    any. A tokenizer that names no padding token (GPT-2's on the Hub) pads with its end token, on the left.
 
     Raises:
         UserError: no such folder, no tokenizer in it, an unknown or unreachable Hub id, or no fast tokenizer for it.
@@ -86,7 +93,7 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerFast:
     else:
         raise UserError(f"{name_or_path} is no folder: name one with a saved tokenizer, or a Hub id such as gpt2")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path, split_special_tokens=True)
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path)
     except Exception as error:  # `tokenizers` raises bare Exceptions for files that it cannot read
         reason = str(error).strip().partition("\n")[0]
         raise UserError(
@@ -95,10 +102,19 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerFast:
         ) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(f"the tokenizer of {name_or_path} is no fast one: give one that has a tokenizer.json")
+    if tokenizer.chat_template is None:
+        use_for_plain_text(tokenizer)
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:
         tokenizer.pad_token = tokenizer.eos_token
         tokenizer.padding_side = "left"
     return tokenizer
+
+
+def use_for_plain_text(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Put a tokenizer under the special-token rule, by which it is also saved; it loses its chat template, if any."""
+    tokenizer.chat_template = None
+    tokenizer.split_special_tokens = True
+    tokenizer.init_kwargs["split_special_tokens"] = True  # what is saved
 
 
 def train_tokenizer(
@@ -274,10 +290,15 @@ def encode_for_classification(
     if not len(texts):
         return ClassifierInputs([], 0, 0)
     columns = [list(texts)] if text_pairs is None else [list(texts), list(text_pairs)]
-    input_ids: list[list[int]] = tokenizer(*columns, verbose=False)["input_ids"]
+    input_ids: list[list[int]] = tokenizer(*columns, split_special_tokens=True, verbose=False)["input_ids"]
     long = [row for row, ids in enumerate(input_ids) if len(ids) > max_length]
     if long:
-        cut = tokenizer(*([column[row] for row in long] for column in columns), truncation=True, max_length=max_length)
+        cut = tokenizer(
+            *([column[row] for row in long] for column in columns),
+            split_special_tokens=True,
+            truncation=True,
+            max_length=max_length,
+        )
         tokenizer.backend_tokenizer.no_truncation()  # it keeps its last setting, and would save it
         for row, ids in zip(long, cut["input_ids"], strict=True):
             input_ids[row] = ids
@@ -322,7 +343,8 @@ def extend_tokenizer(
     """A copy of a byte-level tokenizer with more tokens, whose ids follow on those that there are.
 
     Where one token is the beginning of another, text becomes the longer one. White space before a token that does not
-    itself begin with it is encoded by itself.
+    itself begin with it is encoded by itself. With a new special token a chat template is left out, which a warning
+    says: it keeps those tokens out of what users say that were there when it was set.
 
     Args:
         tokenizer: as from `load_tokenizer` or `train_tokenizer`; it is not changed.
@@ -348,9 +370,14 @@ def extend_tokenizer(
     named = (*tokenizer.SPECIAL_TOKENS_ATTRIBUTES, "model_max_length", "padding_side", "truncation_side")
     named = (*named, "clean_up_tokenization_spaces", "chat_template", "model_input_names", "extra_special_tokens")
     settings = {name: value for name in named if (value := getattr(tokenizer, name)) is not None}
+    if new_special and settings.pop("chat_template", None):
+        logger.warning("the tokenizer's chat template is left out, since it knows no new special tokens: set it anew")
+    has_template = "chat_template" in settings
     # Of the general class: GPT-2's own builds its decoder anew when it is loaded.
     extended = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(json.dumps(description)), split_special_tokens=True, **settings
+        tokenizer_object=Tokenizer.from_str(json.dumps(description)),
+        split_special_tokens=tokenizer.split_special_tokens if has_template else True,
+        **settings,
     )
     extended.add_tokens([AddedToken(token, normalized=False) for token in new])
     extended.add_special_tokens({"extra_special_tokens": new_special}, replace_extra_special_tokens=False)

@@ -1,29 +1,22 @@
 """A file of texts in, a file of classes out: a row for each row, however many there are.
 
-The work stands in `OUT.partial/` until the last row is written: rows.csv or rows.jsonl, and progress.json, which says
-how many rows (and bytes) are sure. Rows are added by the window that `Classifier` sorts by length, so a run that goes
-on computes the same batches as one that was never interrupted, and what it writes is the same, byte for byte. What a
-kill has left behind those bytes is cut off.
+Rows are added to a `PartialFile` by the window that `Classifier` sorts by length, so a run that goes on computes the
+same batches as one that was never interrupted, and what it writes is the same, byte for byte.
 """
 
 import csv
 import io
 import json
 import logging
-import os
-import shutil
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from datetime import date, datetime, time
-from decimal import Decimal
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from hfgpt.data.class_labels import WHOLE_NUMBER, class_name
-from hfgpt.data.files import errors_of_the_user, file_kind, list_files, open_text, shortened
+from hfgpt.data.files import errors_of_the_user, file_kind, list_files, open_text
 from hfgpt.data.labelled import parquet_class_names
 from hfgpt.data.readers import checked_text, choose_text_column, inspect_columns, read_whole_records
 from hfgpt.errors import UserError
@@ -31,15 +24,15 @@ from hfgpt.serving.classification import WINDOW_BATCHES, Classifier, Prediction
 from hfgpt.tokenization import replace_lone_surrogates
 from hfgpt.training.run_lock import exclusive
 
-__all__ = ["LABEL_COLUMN", "SCORE_COLUMN", "PartialFile", "Source", "classify_file"]
+from .partial_file import NOT_IN_JSON, PartialFile, check_destination, check_writable, json_record, plain
+
+__all__ = ["LABEL_COLUMN", "SCORE_COLUMN", "SUFFIXES", "Source", "classify_file"]
 
 logger = logging.getLogger(__name__)
 
 LABEL_COLUMN = "predicted_label"  # not `label`: a labelled file has that column already, and keeps it
 SCORE_COLUMN = "score"
-PROGRESS = "progress.json"
-_NOT_IN_JSON = (date, datetime, time, Decimal)
-COUNTS = ("truncated", "empty", "correct")
+SUFFIXES = (".csv", ".jsonl")  # of what can be written
 
 
 class Row(NamedTuple):
@@ -181,14 +174,7 @@ class _Writer:
                 f"{row.place()} of {self.path} has a column {beyond[0]!r} that the first record lacks, and all rows of "
                 "a csv file have the same columns: write a .jsonl file."
             )
-        for column, value in row.record.items():
-            try:
-                json.dumps(value, default=_plain)
-            except TypeError as error:
-                raise UserError(
-                    f"the column {column!r} of {self.path} holds {shortened(value)} at {row.place()}, which cannot be "
-                    "written as text: take the column out."
-                ) from error
+        check_writable(row.record, row.place, self.path)
 
     def line(self, row: Row, prediction: Prediction) -> bytes:
         """A row of the file to write, with what the model says; six digits of its probabilities."""
@@ -197,11 +183,7 @@ class _Writer:
             values = [_cell(row.record.get(column)) for column in self.columns]
             return self._csv_line([*values, prediction.label, str(score), *map(str, scores)])
         added = {LABEL_COLUMN: prediction.label, SCORE_COLUMN: score}
-        record = row.record | added | {"scores": dict(zip(self.names, scores, strict=True))}
-        try:
-            return (json.dumps(record, ensure_ascii=False, default=_plain) + "\n").encode()
-        except UnicodeEncodeError:  # a lone surrogate can only be written as the escape that it was read from
-            return (json.dumps(record, default=_plain) + "\n").encode()
+        return json_record(row.record | added | {"scores": dict(zip(self.names, scores, strict=True))}) + b"\n"
 
     @staticmethod
     def _csv_line(values: list[str]) -> bytes:
@@ -214,105 +196,8 @@ def _cell(value: Any) -> str:
     """A value in a table: a string as it is, a missing one as nothing, anything else as JSON writes it."""
     if value is None:
         return ""
-    value = _plain(value) if isinstance(value, _NOT_IN_JSON) else value
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=_plain)
-
-
-def _plain(value: Any) -> str:
-    """What parquet has and JSON has not, as a string."""
-    if not isinstance(value, _NOT_IN_JSON):
-        raise TypeError(f"{type(value).__name__} is no text")
-    return str(value) if isinstance(value, Decimal) else value.isoformat()
-
-
-class PartialFile:
-    """`OUT.partial/`: rows that are sure, and how far they go.
-
-    Args:
-        destination: OUT.
-        settings: All that decides what is written, by names for a sentence; a run with others does not go on.
-
-    Attributes:
-        num_rows: Rows that are sure.
-        counts: Of them, by kind.
-    """
-
-    def __init__(self, destination: Path, settings: Mapping[str, Any]) -> None:
-        self.destination, self.settings = destination, dict(settings)
-        self.folder = self.folder_of(destination)
-        self.num_rows, self.num_bytes = 0, 0
-        self.counts: Counter[str] = Counter()
-        self._path = self.folder / f"rows{destination.suffix}"
-        self._file: BinaryIO | None = None
-
-    @staticmethod
-    def folder_of(destination: Path) -> Path:
-        """Where the work on a file stands."""
-        return destination.with_name(destination.name + ".partial")
-
-    @classmethod
-    def rows_in(cls, destination: Path) -> int | None:
-        """How many rows an interrupted run has left; None: there is none."""
-        try:
-            return int(json.loads((cls.folder_of(destination) / PROGRESS).read_text(encoding="utf-8"))["rows"])
-        except FileNotFoundError:
-            return None
-
-    def begin(self, header: bytes) -> None:
-        """Begin at the first row; what another run has left is given up."""
-        (self.folder / PROGRESS).unlink(missing_ok=True)
-        self._file = self._path.open("wb")
-        self.add(header, 0, Counter())
-
-    def resume(self) -> None:
-        """Go on after the last row that is sure.
-
-        Raises:
-            UserError: If the rows were made with other settings.
-        """
-        progress = json.loads((self.folder / PROGRESS).read_text(encoding="utf-8"))
-        other = [name for name, value in self.settings.items() if progress["settings"].get(name) != value]
-        if other:
-            raise UserError(
-                f"{self.folder} was begun with another {' and another '.join(other)}: go on with what it was begun "
-                "with, or begin again with --overwrite and without --resume."
-            )
-        if not self._path.is_file() or self._path.stat().st_size < progress["bytes"]:
-            raise UserError(f"{self._path} lacks rows that were written: begin again with --overwrite.")
-        self.num_rows, self.num_bytes, self.counts = progress["rows"], progress["bytes"], Counter(progress["counts"])
-        self._file = self._path.open("r+b")
-        self._file.truncate(self.num_bytes)
-        self._file.seek(self.num_bytes)
-
-    def add(self, lines: bytes, num_rows: int, counts: Mapping[str, int]) -> None:
-        """Write rows, so that they are sure when this returns."""
-        assert self._file is not None
-        self._file.write(lines)
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self.num_rows += num_rows
-        self.num_bytes += len(lines)
-        self.counts.update(counts)
-        progress = {
-            "settings": self.settings,
-            "rows": self.num_rows,
-            "bytes": self.num_bytes,
-            "counts": {name: self.counts[name] for name in COUNTS},
-        }
-        unsure = self.folder / f"{PROGRESS}.new"
-        unsure.write_text(json.dumps(progress, indent=1), encoding="utf-8")
-        unsure.replace(self.folder / PROGRESS)
-
-    def finish(self) -> None:
-        """Give the rows their name."""
-        self.close()
-        self._path.replace(self.destination)
-        shutil.rmtree(self.folder)
-
-    def close(self) -> None:
-        """Let go of the file; what was added stays."""
-        if self._file is not None:
-            self._file.close()
+    value = plain(value) if isinstance(value, NOT_IN_JSON) else value
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=plain)
 
 
 def classify_file(
@@ -335,7 +220,7 @@ def classify_file(
     Raises:
         UserError: If the destination is in use, or the source has a row that cannot be read or written.
     """
-    check_destination(destination, resume=resume, overwrite=overwrite)
+    check_destination(destination, SUFFIXES, resume=resume, overwrite=overwrite)
     writer = _Writer(destination, source)
     total = 0
     for row in source.rows():
@@ -368,26 +253,6 @@ def classify_file(
     if source.label_column is not None and partial.num_rows:
         summary["accuracy"] = partial.counts["correct"] / partial.num_rows
     return summary
-
-
-def check_destination(destination: Path, *, resume: bool, overwrite: bool) -> None:
-    """Refuse a destination that cannot or must not be written to; writes nothing.
-
-    Raises:
-        UserError: It is of no known kind, is there already, or an interrupted run stands beside it.
-    """
-    if destination.suffix.lower() not in (".csv", ".jsonl"):
-        raise UserError(f"{destination} is neither .csv nor .jsonl: name a file of one of these two kinds.")
-    if not destination.parent.is_dir():
-        raise UserError(f"There is no folder {destination.parent} to write {destination.name} into: make it first.")
-    if destination.is_dir() or (destination.exists() and not overwrite):
-        raise UserError(f"{destination} exists: name another file, or replace it with --overwrite.")
-    num_rows = PartialFile.rows_in(destination)
-    if num_rows is not None and not resume and not overwrite:
-        raise UserError(
-            f"{PartialFile.folder_of(destination)} holds {num_rows:,} rows of a run that was interrupted: go on with "
-            "--resume, or begin again with --overwrite."
-        )
 
 
 def _classify_rows(

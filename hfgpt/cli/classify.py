@@ -1,14 +1,10 @@
 """`hfgpt classify predict`: texts in, classes out; from the command line, a pipe or a file."""
 
 import json
-import shlex
-import signal
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from itertools import tee
 from pathlib import Path
-from types import FrameType
 
 import yaml
 
@@ -16,7 +12,9 @@ from hfgpt.errors import UserError
 from hfgpt.serving.classification import Classifier
 from hfgpt.tokenization import replace_lone_surrogates
 
-from .classified_file import PartialFile, Source, check_destination, classify_file
+from .classified_file import SUFFIXES, Source, classify_file
+from .partial_file import check_destination, exit_on_signals
+from .standard_input import lines_of_standard_input
 
 
 def predict_texts(model_name: str, texts: list[str], *, batch_size: int, as_json: bool) -> None:
@@ -29,7 +27,7 @@ def predict_texts(model_name: str, texts: list[str], *, batch_size: int, as_json
         raise UserError("There is nothing to classify: give texts, a file with --file, or lines on standard input.")
     classifier = Classifier.load(model_name)
     _warn_if_other_texts(model_name, pairs=False)
-    given, shown = tee(_arguments(texts) if texts else _lines_of_standard_input())
+    given, shown = tee(_arguments(texts) if texts else lines_of_standard_input())
     width = max(map(len, classifier.names))
     for text, prediction in zip(shown, classifier.classify(given, batch_size=batch_size), strict=True):
         if as_json:
@@ -61,8 +59,8 @@ def predict_file(
     Raises:
         UserError: If the model, the file, one of its columns or the destination is not as it should be.
     """
-    with _exit_on_signals(destination, overwrite):
-        check_destination(destination, resume=resume, overwrite=overwrite)  # before the model is loaded
+    with exit_on_signals(destination, overwrite):
+        check_destination(destination, SUFFIXES, resume=resume, overwrite=overwrite)  # before the model is loaded
         classifier = Classifier.load(model_name)
         _warn_if_other_texts(model_name, pairs=text_pair_column is not None)
         source = Source(
@@ -116,40 +114,3 @@ def _arguments(texts: Iterable[str]) -> Iterator[str]:
         if number:
             print(f"hfgpt: {number} bytes of a text are not UTF-8 and were replaced.", file=sys.stderr)
         yield replaced
-
-
-def _lines_of_standard_input() -> Iterator[str]:
-    for number, line in enumerate(sys.stdin.buffer, start=1):
-        try:
-            yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(f"Line {number} of standard input is not UTF-8: convert it first.") from error
-
-
-class _SignalReceived(BaseException):
-    """Not an `Exception`: nothing on the way up is to take it for an error."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-
-@contextmanager
-def _exit_on_signals(destination: Path, overwrite: bool) -> Iterator[None]:
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        raise _SignalReceived(number)
-
-    former = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    except _SignalReceived as received:
-        num_rows = PartialFile.rows_in(destination)
-        outcome = "nothing was written"
-        if num_rows is not None:
-            again = "--resume --overwrite" if overwrite else "--resume"
-            folder = shlex.quote(str(PartialFile.folder_of(destination)))
-            outcome = f"{num_rows:,} rows are kept in {folder}; the same command with {again} goes on"
-        print(f"\nhfgpt: {signal.Signals(received.number).name}: {outcome}", file=sys.stderr)
-        raise SystemExit(128 + received.number) from received
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)

@@ -36,7 +36,8 @@ def run(
     model = load_model(model_name, device_map="cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = load_tokenizer(tokenizer_name or model_name)
     if max_new_tokens is None:
-        num_tokens = max(1, len(tokenizer(prompt, add_special_tokens=False)["input_ids"]))
+        ids = tokenizer(prompt, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        num_tokens = max(1, len(ids))
         room = model.config.max_position_embeddings - num_tokens
         max_new_tokens = max(1, min(DEFAULT_NEW_TOKENS, room))
     streams = not as_json

@@ -8,9 +8,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from hfgpt.errors import UserError, exit_on_user_error
+from hfgpt.errors import exit_on_user_error
 from hfgpt.recipes.weight_bars import hide_weight_bars
 from hfgpt.serving.defaults import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
+
+from .classify_app import classify_app
+from .data_app import data_app
+from .options import RECIPE_ARGUMENTS
 
 __all__ = ["app", "main"]
 
@@ -21,14 +25,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-classify_app = typer.Typer(help="Train and use models that tell classes of text.", no_args_is_help=True)
 tokenizer_app = typer.Typer(help="Make tokenizers.", no_args_is_help=True)
 recipes_app = typer.Typer(help="The configurations that come with hfgpt.", no_args_is_help=True)
 app.add_typer(classify_app, name="classify")
+app.add_typer(data_app, name="data")
 app.add_typer(tokenizer_app, name="tokenizer")
 app.add_typer(recipes_app, name="recipes")
-
-RECIPE_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
 
 def main() -> None:
@@ -42,6 +44,14 @@ def main() -> None:
 def pretrain(context: typer.Context) -> None:
     """Train a model on text: --config demo; --help lists every option."""
     from hfgpt.recipes.pretrain import main as run
+
+    run(context.args)
+
+
+@app.command(context_settings=RECIPE_ARGUMENTS)
+def instruct(context: typer.Context) -> None:
+    """Finetune a model so that it answers: --config demo; --help lists every option."""
+    from hfgpt.recipes.finetune_instruction import main as run
 
     run(context.args)
 
@@ -86,6 +96,141 @@ def generate(
 
 
 @app.command()
+def answer(
+    model: Annotated[str, typer.Option(help="Folder or Hub id of a model that was finetuned for instructions.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="Conversations: builtin:instructions; a file or folder (json, jsonl, parquet, csv, tsv, also with "
+            ".gz); or a Hub id. Answers that stand in it are not shown to the model, but compared with its own."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="File to write, .jsonl or .json: the records of --data, in their order, and added to each answer, and "
+            "finished, which is false where the answer was cut off."
+        ),
+    ],
+    split: Annotated[
+        str, typer.Option(help="Split of a Hub or built-in source; builtin:instructions has a test split.")
+    ] = "train",
+    form: Annotated[
+        Literal["messages", "sharegpt", "prompt_completion", "alpaca"] | None,
+        typer.Option(help="How the conversations are written. Default: as their columns say."),
+    ] = None,
+    system_prompt: Annotated[
+        str | None, typer.Option(help="A system message for conversations that have none.")
+    ] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Folder or Hub id, where the model has none beside it.")] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(help="Chat template: alpaca, phi3, chatml or a .jinja file. Default: the tokenizer's own."),
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Longest answer, in tokens. Default: the model's own, else 200.")
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(min=0, help="0, the default: the likeliest token each time; above, tokens are drawn.")
+    ] = 0.0,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Draw from the so many likeliest tokens only.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Draw from the likeliest tokens of this joint probability.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of what is drawn: the same seed gives the same answers.")] = 0,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Prompts computed at once. Default: 32; halved where memory does not hold them."),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Also write the scores to this .json file, where the data has answers.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run, if there is one, after its last row.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that are there, when the new ones are complete.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, for programs.")] = False,
+) -> None:
+    """Answer a data set of conversations, and say how good the answers are: exact match, ROUGE-L and chrF.
+
+    hfgpt answer --model runs/demo-assistant/final --data builtin:instructions --split test --out answers.jsonl
+    """
+    from hfgpt.serving.answering import DEFAULT_BATCH_SIZE
+
+    from .answer import run
+
+    run(
+        model,
+        data,
+        out,
+        split=split,
+        form=form,
+        system_prompt=system_prompt,
+        tokenizer_name=tokenizer,
+        template=template,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+        batch_size=batch_size or DEFAULT_BATCH_SIZE,
+        report=report,
+        resume=resume,
+        overwrite=overwrite,
+        as_json=json,
+    )
+
+
+@app.command()
+def chat(
+    model: Annotated[str, typer.Option(help="Folder or Hub id of a model that was finetuned to answer.")],
+    system: Annotated[str | None, typer.Option(help="What the system says before all turns.")] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Below 1: bolder choices are rarer; 0: none. Default of this and the next three: the model's own.",
+        ),
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Choose among the so many likeliest tokens only.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Choose among the likeliest tokens of this joint probability.")
+    ] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Makes the conversation repeatable.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Folder or Hub id, where the model has none beside it.")] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            help="Chat template, where none is saved or another is wanted: alpaca, phi3, chatml, or a Jinja file."
+        ),
+    ] = None,
+    history: Annotated[
+        bool, typer.Option("--history/--no-history", help="Whether what is typed is kept for later sessions.")
+    ] = True,
+) -> None:
+    """Talk to a model: at the terminal, or a question on each line of standard input.
+
+    hfgpt chat --model runs/demo-assistant/final
+    """
+    from hfgpt.serving.chat import ChatSettings
+
+    from .chat import run
+
+    settings = ChatSettings(max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    run(
+        model,
+        tokenizer_name=tokenizer,
+        template=template,
+        system=system,
+        settings=settings,
+        keep_history=history,
+    )
+
+
+@app.command()
 def convert(
     source: Annotated[
         str,
@@ -123,110 +268,15 @@ def convert(
     run(source, destination, to=to, head=head, tokenizer_name=tokenizer, unstated=unstated)
 
 
-@classify_app.command("train", context_settings=RECIPE_ARGUMENTS)
-def train_classifier(context: typer.Context) -> None:
-    """Finetune a model for classification: --config demo; --help lists every option."""
-    from hfgpt.recipes.finetune_classification import main as run
-
-    run(context.args)
-
-
-@classify_app.command("ablate", context_settings=RECIPE_ARGUMENTS)
-def ablate_classifier(context: typer.Context) -> None:
-    """Finetune it in several ways and compare them in one table; --help lists every option."""
-    from hfgpt.recipes.ablation import main as run
-
-    run(context.args)
-
-
-@classify_app.command("predict")
-def predict_classes(
-    model: Annotated[str, typer.Option(help="Folder or Hub id of a finetuned model.")],
-    texts: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[TEXT]...", help="Texts to classify. Default: the lines of standard input."),
-    ] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option(
-            help="Classify the rows of a file: csv, tsv, jsonl, json, parquet, or txt with a text on each line; "
-            "each also with .gz. It may be larger than memory (but for .json)."
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="File to write, .csv or .jsonl: the rows of --file, in their order, with all their columns, and added "
-            "to them predicted_label, score, and the score of each class."
-        ),
-    ] = None,
-    text_column: Annotated[
-        str | None, typer.Option(help="Column of the texts. Default: text, or the only column of strings.")
-    ] = None,
-    text_pair_column: Annotated[
-        str | None, typer.Option(help="Column of the second texts, for a model that was trained on pairs.")
-    ] = None,
-    label_column: Annotated[
-        str | None, typer.Option(help="Column of the true classes, by name or number: the accuracy is printed.")
-    ] = None,
-    header: Annotated[
-        bool,
-        typer.Option(
-            "--header/--no-header",
-            help="Whether the first row of a csv or tsv file names its columns; else they are column_1, column_2, ...",
-        ),
-    ] = True,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(min=1, help="Texts computed at once. Default: 32; halved where memory does not hold them."),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run, if there is one, after its last row.")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a file that is there, when the new one is complete.")
-    ] = False,
-    json: Annotated[
-        bool,
-        typer.Option("--json", help="Print JSON, for programs: an object for each text, or a summary of the file."),
-    ] = False,
+@app.command()
+def summary(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs (their output_dir).")],
+    json: Annotated[bool, typer.Option("--json", help="Print what their results.json hold, for programs.")] = False,
 ) -> None:
-    """Tell the class of texts: a line each, or a file for a file.
+    """Compare finished runs: losses, test scores, sample answers, pictures."""
+    from hfgpt.recipes.summary import summarise
 
-    hfgpt classify predict --model runs/demo-classifier/final "You have won a prize"
-    """
-    from hfgpt.serving.classification import DEFAULT_BATCH_SIZE
-
-    from .classify import predict_file, predict_texts
-
-    of_files = {
-        "--out": out, "--text-column": text_column, "--text-pair-column": text_pair_column,
-        "--label-column": label_column, "--no-header": not header, "--resume": resume, "--overwrite": overwrite,
-    }  # fmt: skip
-    size = batch_size or DEFAULT_BATCH_SIZE
-    if file is None:
-        given = [option for option, value in of_files.items() if value]
-        if given:
-            raise UserError(f"{', '.join(given)} can only be used with a file: name it with --file.")
-        predict_texts(model, texts or [], batch_size=size, as_json=json)
-        return
-    if texts:
-        raise UserError("There are texts and a file: give either the one or the other.")
-    if out is None:
-        raise UserError("--file needs a file to write: name it with --out.")
-    predict_file(
-        model,
-        file,
-        out,
-        text_column=text_column,
-        text_pair_column=text_pair_column,
-        label_column=label_column,
-        header=header,
-        batch_size=size,
-        resume=resume,
-        overwrite=overwrite,
-        as_json=json,
-    )
+    summarise(runs, as_json=json)
 
 
 @tokenizer_app.command("train")

@@ -1,17 +1,15 @@
 """Training, validation and test of labelled texts: no text on two sides, and no row lost uncounted."""
 
-import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Literal, NamedTuple
 
 import datasets
 
+from hfgpt.data.parts import PARTS, check_fractions, normalised_text, part_sizes
 from hfgpt.errors import UserError
 
-__all__ = ["LabelledSplits", "normalised_text", "split_labelled"]
-
-PARTS = ("test", "validation", "train")
+__all__ = ["LabelledSplits", "split_labelled"]
 
 _HASH_BYTES = 16
 
@@ -50,12 +48,6 @@ class _Example(NamedTuple):
     text: tuple[str, ...]
     label: str
     row: int
-
-
-def normalised_text(text: str) -> str:
-    """What two texts that are one have in common: NFKC, case folded, white space collapsed."""
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return " ".join(folded.split())
 
 
 def split_labelled(
@@ -143,20 +135,6 @@ def split_labelled(
     )
 
 
-def part_sizes(num_rows: int, fractions: Sequence[float]) -> list[int]:
-    """Cut `num_rows` by `fractions`, which sum to 1, by largest remainders; each part gets at least one row."""
-    exact = [num_rows * fraction for fraction in fractions]
-    sizes = [int(size) for size in exact]
-    by_remainder = sorted(range(len(sizes)), key=lambda part: (sizes[part] - exact[part], part))
-    for part in by_remainder[: num_rows - sum(sizes)]:
-        sizes[part] += 1
-    for part in range(len(sizes)):
-        if sizes[part] == 0:
-            sizes[part] = 1
-            sizes[sizes.index(max(sizes))] -= 1
-    return sizes
-
-
 def _check_options(
     validation_fraction: float,
     test_fraction: float,
@@ -170,23 +148,7 @@ def _check_options(
         raise UserError(f"classes are balanced by 'downsample', 'class_weights' or 'none', not by {balance!r}.")
     if empty_texts not in ("keep", "drop"):
         raise UserError(f"empty_texts is 'keep' or 'drop', not {empty_texts!r}.")
-    fractions = {}
-    for name, fraction, part in (
-        ("test", test_fraction, test),
-        ("validation", validation_fraction, validation),
-    ):
-        if part is not None:
-            continue
-        if not 0 < fraction < 1:
-            raise UserError(f"{name}_fraction is {fraction}; it must lie between 0 and 1, both excluded.")
-        fractions[name] = fraction
-    rest = 1 - sum(fractions.values())
-    if rest <= 1e-9:
-        raise UserError(
-            f"validation_fraction={validation_fraction} and test_fraction={test_fraction} leave nothing to train on; "
-            "their sum must be below 1."
-        )
-    return fractions | {"train": rest}
+    return check_fractions(validation_fraction, test_fraction, validation=validation, test=test)
 
 
 def _examples(dataset: datasets.Dataset, seed: int, *, keep_rank: bool = True) -> list[_Example]:

@@ -4,6 +4,7 @@ import difflib
 import logging
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -30,6 +31,7 @@ __all__ = [
     "BUILTIN_SOURCES",
     "READER_VERSION",
     "BuiltinSource",
+    "errors_of_the_hub",
     "find_source",
     "is_string",
     "load_from_hub",
@@ -229,12 +231,20 @@ def load_from_hub(
         raise UserError(
             f"{source!r} is neither a file nor org/name; for the built-in data say {BUILTIN_PREFIX}{source}."
         )
-    try:
+    with errors_of_the_hub(source):
         dataset = datasets.load_dataset(
             source, name=name, split=split, streaming=streaming, revision=revision, cache_dir=cache_dir
         )
         if streaming and dataset.num_shards < FEWEST_HUB_SHARDS:
             dataset = dataset.reshard()
+    return dataset
+
+
+@contextmanager
+def errors_of_the_hub(source: str) -> Iterator[None]:
+    """Turn what `datasets` raises about a data set of the Hub into one sentence."""
+    try:
+        yield
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         # No connection and the Hub's HTTP errors are OSErrors; a wrong configuration or split is a ValueError.
         reason = " ".join(str(error).split())
@@ -242,7 +252,6 @@ def load_from_hub(
             f"{source!r} is no local path here, and it could not be loaded from the Hub: {reason.rstrip('.')}; "
             "if a local file was meant, check its path, else the id, the split, the configuration and the connection."
         ) from error
-    return dataset
 
 
 def _select_text(

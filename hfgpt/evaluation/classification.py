@@ -18,15 +18,10 @@ from scipy.stats import binomtest
 from hfgpt.errors import UserError
 
 from .calibration import NUM_BINS, checked_scores, reliability_bins
-from .metrics import SHIPPED_METRICS, load_metric
+from .intervals import CHUNK, CONFIDENCE, NUM_RESAMPLES, percentile_interval, resampled_means
+from .metrics import CLASSIFICATION_METRICS, load_metric
 
 __all__ = ["CONFIDENCE", "NUM_RESAMPLES", "evaluate_classifier", "paired_difference"]
-
-CONFIDENCE = 0.95
-NUM_RESAMPLES = 2000
-
-# The bootstrap holds about so many numbers of one kind at a time.
-_CHUNK = 4_000_000
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -117,7 +112,7 @@ def evaluate_classifier(
         "confusion_matrix": matrix.tolist(),
         "reliability_bins": reliability_bins(probabilities, ids, num_bins),
         "extra_metrics": {
-            name: _extra(name, predictions, ids) for name in extra_metrics if name not in SHIPPED_METRICS
+            name: _extra(name, predictions, ids) for name in extra_metrics if name not in CLASSIFICATION_METRICS
         },
     }
 
@@ -155,7 +150,7 @@ def paired_difference(
     return {
         "num_examples": len(a),
         "difference": (only_a - only_b) / len(a),
-        "interval": _interval((drawn[:, 0] - drawn[:, 1]) / len(a)),
+        "interval": percentile_interval((drawn[:, 0] - drawn[:, 1]) / len(a)),
         "only_a_right": only_a,
         "only_b_right": only_b,
         "p_value": float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0,
@@ -180,11 +175,6 @@ def _extra(name: str, predictions: Integers, references: Integers) -> dict[str, 
     return {key: np.asarray(value).tolist() for key, value in result.items()}
 
 
-def _interval(samples: Floats) -> list[float]:
-    """The percentile interval of one number. (resamples,)"""
-    return [float(bound) for bound in np.quantile(samples, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])]
-
-
 def _intervals(
     matrix: Integers, losses: Floats, seed: int, num_resamples: int
 ) -> tuple[dict[str, list[float] | None], list[list[float]]]:
@@ -193,7 +183,7 @@ def _intervals(
     # Drawing examples anew is drawing the matrix's cells from a multinomial distribution: the cost does not grow with
     # the number of examples. Empty cells stay empty.
     cells = np.flatnonzero(matrix)
-    chunk = max(1, _CHUNK // matrix.size)
+    chunk = max(1, CHUNK // matrix.size)
     parts = []
     for start in range(0, num_resamples, chunk):
         count = min(chunk, num_resamples - start)
@@ -204,19 +194,10 @@ def _intervals(
     f1 = measures.pop("f1")
     intervals: dict[str, list[float] | None] = {"loss": None}
     if np.isfinite(losses).all():
-        intervals["loss"] = _interval(_resampled_means(losses, generator, num_resamples))
-    return intervals | {name: _interval(values) for name, values in measures.items()}, [_interval(row) for row in f1.T]
-
-
-def _resampled_means(values: Floats, generator: np.random.Generator, num_resamples: int) -> Floats:
-    """Means of `values`, drawn anew as many at a time as there are. (resamples,)"""
-    chunk = max(1, _CHUNK // len(values))
-    return np.concatenate(
-        [
-            values[generator.integers(len(values), size=(min(chunk, num_resamples - start), len(values)))].mean(axis=1)
-            for start in range(0, num_resamples, chunk)
-        ]
-    )
+        intervals["loss"] = percentile_interval(resampled_means(losses, generator, num_resamples))
+    return intervals | {name: percentile_interval(values) for name, values in measures.items()}, [
+        percentile_interval(row) for row in f1.T
+    ]
 
 
 def _measures(matrices: Integers) -> dict[str, Floats]:

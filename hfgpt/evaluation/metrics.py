@@ -8,10 +8,10 @@ from huggingface_hub import constants
 
 from hfgpt.errors import UserError
 
-__all__ = ["SHIPPED_METRICS", "load_metric"]
+__all__ = ["ANSWER_METRICS", "CLASSIFICATION_METRICS", "SHIPPED_METRICS", "load_metric"]
 
 # Each is a folder of `hfgpt/evaluation/modules/`.
-SHIPPED_METRICS = (
+CLASSIFICATION_METRICS = (
     "accuracy",
     "confusion_matrix",
     "expected_calibration_error",
@@ -21,6 +21,8 @@ SHIPPED_METRICS = (
     "recall",
     "roc_auc",
 )
+ANSWER_METRICS = ("chrf", "exact_match", "rouge_l")
+SHIPPED_METRICS = tuple(sorted(CLASSIFICATION_METRICS + ANSWER_METRICS))
 
 
 def load_metric(name: str) -> evaluate.EvaluationModule:
@@ -34,7 +36,13 @@ def load_metric(name: str) -> evaluate.EvaluationModule:
         UserError: there is no such metric, it cannot be fetched, or a package that it needs is missing.
     """
     if name in SHIPPED_METRICS:
-        module = import_module(f"hfgpt.evaluation.modules.{name}.{name}")
+        try:
+            module = import_module(f"hfgpt.evaluation.modules.{name}.{name}")
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"the metric {name!r} needs the package {error.name}, which is not installed: pip install "
+                "'hfgpt[answers]'."
+            ) from error
         # Imported, not loaded by its path: `evaluate.load` would copy it into a cache in the user's home, which may be
         # read-only. The constructor makes a folder, too, which a metric that keeps its inputs in memory never uses.
         with TemporaryDirectory() as folder:

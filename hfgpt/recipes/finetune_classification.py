@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerFast
 from hfgpt import HfGptForSequenceClassification
 from hfgpt.errors import UserError, exit_on_user_error
 from hfgpt.serving.loading import load_model
-from hfgpt.tokenization import load_tokenizer
+from hfgpt.tokenization import load_tokenizer, use_for_plain_text
 from hfgpt.training.batches import num_training_steps
 from hfgpt.training.engine import start_accelerator
 from hfgpt.training.events import TrainingRun
@@ -34,6 +34,7 @@ from .configuration import parse_config
 from .finetuned_classifier import FinetunedClassifier, weighted_cross_entropy
 from .frozen_cache import CacheDecision, CachedTexts, cache_trunk_states, collate_states, decide_cache
 from .labelled_corpus import EncodedTexts, LabelledCorpus, collate_texts, load_splits, prepare_labelled_corpus
+from .lora import load_unmerged, save_unmerged
 from .run_folder import check_run_folder, find_checkpoint, save_model
 from .running import train_in_folder
 from .weight_bars import hide_weight_bars
@@ -69,6 +70,8 @@ def finetune_classification(config: ClassificationConfig) -> TrainingRun:
     resume_from = find_checkpoint(config, accelerator)
     on_main_process(accelerator, lambda: check_metrics(config.extra_metrics))
     tokenizer = load_tokenizer(config.tokenizer or config.init_from)
+    if tokenizer.chat_template:  # a classifier reads plain text
+        use_for_plain_text(tokenizer)
     splits = load_splits(config, accelerator)
     set_seed(config.seed)  # of the new head
     model = load_classifier(config, tokenizer, list(splits.train.features["label"].names), resume_from)
@@ -82,7 +85,7 @@ def finetune_classification(config: ClassificationConfig) -> TrainingRun:
         lora_dropout=config.lora_dropout,
     )
     if resume_from is not None:
-        classifier.load_unmerged(resume_from)
+        load_unmerged(classifier, resume_from)
     task = TextClassification(corpus, config)
     num_training_steps(task.train_examples, config)  # refuses too few texts
     folder = Path(config.output_dir)
@@ -97,7 +100,7 @@ def finetune_classification(config: ClassificationConfig) -> TrainingRun:
             results.measure_before_training()
 
     def save(folder: Path, weights: dict[str, Tensor]) -> None:
-        classifier.save_unmerged(folder, weights)
+        save_unmerged(classifier, folder, weights)
         save_model(folder, classifier.model, corpus.tokenizer, config, classifier.plain_weights(weights))
 
     return train_in_folder(

@@ -10,12 +10,10 @@ The numbers are those of the whole model, within rounding.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
@@ -24,19 +22,15 @@ from hfgpt.errors import UserError
 from hfgpt.modeling_hfgpt import IGNORE_INDEX, HfGptLayer, eager_attention_forward, rotary_angles, rotate
 from hfgpt.pooling_hfgpt import pool, pooled_position, real_tokens
 
-__all__ = ["UNMERGED_WEIGHTS", "FinetunedClassifier", "Trainable", "last_block_at", "weighted_cross_entropy"]
+from .lora import add_lora, describe_trained, merged_weights
+
+__all__ = ["FinetunedClassifier", "Trainable", "last_block_at", "weighted_cross_entropy"]
 
 Trainable = Literal["head", "last_block", "last_n_blocks", "all", "lora"]
 
-UNMERGED_WEIGHTS = "unmerged_weights.safetensors"
-"""Beside the weights of a checkpoint, with LoRA: what cannot be told from them."""
-
-# Every matrix of a block, by the last part of its name.
-_LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc_gate", "fc2")
-
 
 class FinetunedClassifier(nn.Module):
-    r"""A classifier of which a part is trained; the frozen part is never in training mode and has no gradients.
+    """A classifier of which a part is trained; the frozen part is never in training mode and has no gradients.
 
     Args:
         model: The classifier. It is changed in place: what is frozen needs no gradients, and LoRA adds to it.
@@ -44,8 +38,7 @@ class FinetunedClassifier(nn.Module):
             book's way); `"last_n_blocks"` as many blocks as `num_trainable_blocks` says, norm and head; `"all"`
             everything; `"lora"` the head and a low-rank addition to every matrix of the blocks (Hu et al. 2021).
         num_trainable_blocks: Read with `"last_n_blocks"`.
-        lora_rank, lora_alpha, lora_dropout: Of the additions $\frac{\mathrm{alpha}}{r} B A$, with A drawn from
-            torch's global generator and B zero. The dropout is that of their input.
+        lora_rank, lora_alpha, lora_dropout: See `hfgpt.recipes.lora.add_lora`.
 
     Attributes:
         trainable: As given.
@@ -79,10 +72,9 @@ class FinetunedClassifier(nn.Module):
             "last_n_blocks": num_blocks - num_trainable_blocks,
         }
         self.num_frozen_blocks = frozen_blocks.get(trainable)
-        self._lora_scaling = lora_alpha / lora_rank
         model.requires_grad_(True)
         if trainable == "lora":
-            _add_lora(model, lora_rank, lora_alpha, lora_dropout)
+            add_lora(model, lora_rank, lora_alpha, lora_dropout, also_trained=[model.score])
         for module in self._frozen_modules():
             module.requires_grad_(False)
         # Blocks that run on all positions, in the trunk and above it; the last one does so only where all are pooled.
@@ -121,8 +113,7 @@ class FinetunedClassifier(nn.Module):
             "all": "everything",
             "lora": "the head, and low-rank additions to every matrix of the blocks",
         }[self.trainable].format(blocks=self.model.config.num_hidden_layers - (self.num_frozen_blocks or 0))
-        trained = sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
-        return f"{words}: {trained:,} of {sum(parameter.numel() for parameter in self.parameters()):,} parameters"
+        return f"{words}: {describe_trained(self)}"
 
     def trunk_states(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """What the trunk makes of texts: all that the trained part needs of them, and the same in every epoch.
@@ -202,71 +193,7 @@ class FinetunedClassifier(nn.Module):
         Args:
             weights: A copy of what `state_dict()` of this module gave. Default: those that it holds now.
         """
-        weights = self.state_dict() if weights is None else weights
-        plain = {}
-        for name, weight in weights.items():
-            module, _, kind = name.removeprefix("model.").partition(".base_layer.")  # peft's name of what it adds to
-            if kind == "weight":
-                down, up = (weights[f"model.{module}.lora_{matrix}.default.weight"].float() for matrix in "AB")
-                weight = weight + (self._lora_scaling * (up @ down)).to(weight.dtype)
-            if not _is_lora(name):
-                plain[f"{module}.{kind}" if kind else module] = weight
-        return plain
-
-    def save_unmerged(self, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
-        """With LoRA, write what merging loses to a checkpoint's folder: the additions and what they are added to.
-
-        A sum does not tell what was added: a run that goes on needs both parts, bit for bit. Without LoRA the plain
-        weights say all, and nothing is written.
-
-        Args:
-            folder: It may not exist yet.
-            weights: As in `plain_weights`.
-        """
-        if self.trainable != "lora":
-            return
-        weights = self.state_dict() if weights is None else weights
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: weights[name].contiguous() for name in self._unmerged_names()}, folder / UNMERGED_WEIGHTS)
-
-    def load_unmerged(self, folder: Path) -> None:
-        """With LoRA, take over what `save_unmerged` wrote, on top of the checkpoint's plain weights.
-
-        Raises:
-            UserError: If the folder was written by a run without LoRA, or with additions of another rank.
-        """
-        if self.trainable != "lora":
-            return
-        path, own = folder / UNMERGED_WEIGHTS, self.state_dict()
-        unmerged = load_file(path) if path.is_file() else {}
-        expected = {name: own[name].shape for name in self._unmerged_names()}
-        if {name: weight.shape for name, weight in unmerged.items()} != expected:
-            raise UserError(
-                f"{folder} cannot be resumed from with trainable = 'lora', because "
-                f"{'its LoRA weights have other shapes' if unmerged else f'it has no {UNMERGED_WEIGHTS}'}: give what "
-                "it was trained with, or begin a new run from its weights with --init_from."
-            )
-        self.load_state_dict(unmerged, strict=False)
-
-    def _unmerged_names(self) -> list[str]:
-        return [name for name in self.state_dict() if _is_lora(name) or name.endswith(".base_layer.weight")]
-
-
-def _is_lora(name: str) -> bool:
-    return ".lora_A." in name or ".lora_B." in name
-
-
-def _add_lora(model: HfGptForSequenceClassification, rank: int, alpha: float, dropout: float) -> None:
-    """Freeze the model but for its head, and add low-rank matrices to those of its blocks."""
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as error:
-        raise UserError("trainable = 'lora' needs the package peft: pip install 'hfgpt[lora]'.") from error
-    names = {name.rpartition(".")[2] for name, _ in model.model.layers.named_modules()}
-    targets = [name for name in _LORA_TARGETS if name in names]
-    scale = cast("int", alpha)  # which it is annotated as, but it is only divided by the rank
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=scale, lora_dropout=dropout, target_modules=targets), model)
-    model.score.requires_grad_(True)
+        return {name.removeprefix("model."): weight for name, weight in merged_weights(self, weights).items()}
 
 
 class _NoPositions(nn.Module):

@@ -33,6 +33,7 @@ from hfgpt.training.task import Batch, Task
 from .configuration import parse_config
 from .console import print_table
 from .corpus import Corpus, prepare_corpus
+from .embeddings import make_room, refuse_large_tokenizer
 from .pretrain_config import PretrainConfig
 from .run_folder import (
     check_run_folder,
@@ -79,7 +80,11 @@ def pretrain(config: PretrainConfig) -> TrainingRun:
     corpus = prepare_corpus(config, accelerator)
     set_seed(config.seed)
     model = new_model(config, corpus.tokenizer) if checkpoint is None else checkpoint
-    made_room = [] if checkpoint is None or resume_from is not None else make_room(checkpoint, corpus)
+    made_room = (
+        []
+        if checkpoint is None or resume_from is not None
+        else make_room(checkpoint, len(corpus.tokenizer), len(corpus.new_tokens))
+    )
     check_fit(model, corpus.tokenizer, config)
     model.generation_config = default_generation_config(corpus.tokenizer, model.config.max_position_embeddings)
     corpus.tokenizer.model_max_length = model.config.max_position_embeddings  # saved with the model in final/
@@ -210,53 +215,13 @@ def _refuse_long_blocks(config: PretrainConfig, model: HfGptPreTrainedModel) -> 
         )
 
 
-def make_room(model: HfGptPreTrainedModel, corpus: Corpus) -> list[str]:
-    r"""Give a trained model rows for the tokens that were added, each at the mean of the rows that it has learned.
-
-    By Jensen's inequality $e^{h \cdot \bar w} \le \overline{e^{h \cdot w}}$, so k new tokens take no more than
-    k / (V + k) of the probability from the V old ones, whatever the hidden state h (Hewitt 2021, "Initializing New Word
-    Embeddings for Pretrained Language Models"). The logits of the old ids stay as they are. New ids take the rows that
-    the model has to spare, such as those of a vocabulary padded to 50,304; where these do not suffice, it grows.
-
-    Returns:
-        What was done, in a line; none if no tokens were added.
-
-    Raises:
-        UserError: If the model has fewer rows than the tokenizer had ids.
-    """
-    if not corpus.new_tokens:
-        return []
-    num_ids, num_rows = len(corpus.tokenizer), model.config.vocab_size
-    num_known = num_ids - len(corpus.new_tokens)
-    _refuse_large_tokenizer(num_known, model)
-    if num_ids > num_rows:
-        model.resize_token_embeddings(num_ids, mean_resizing=False)  # ties what was tied
-    embeddings: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]  # of one tensor where tied
-    with torch.no_grad():
-        for layer in embeddings:
-            layer.weight[num_known:num_ids] = layer.weight[:num_known].mean(dim=0)
-    spare = min(num_ids, num_rows) - num_known
-    return [
-        f"embeddings: the last {num_ids - num_known:,} ids begin at the mean of the others"
-        + (f", {spare:,} of them in rows that the model had to spare" if spare else "")
-    ]
-
-
-def _refuse_large_tokenizer(num_ids: int, model: HfGptPreTrainedModel) -> None:
-    if num_ids > model.config.vocab_size:
-        raise UserError(
-            f"The tokenizer has {num_ids} ids, but the model's vocabulary only {model.config.vocab_size}: "
-            "use the tokenizer that the model was trained with."
-        )
-
-
 def check_fit(model: HfGptPreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: PretrainConfig) -> None:
     """Check that model, tokenizer, blocks and prompts fit together.
 
     Raises:
         UserError: If they do not.
     """
-    _refuse_large_tokenizer(len(tokenizer), model)
+    refuse_large_tokenizer(len(tokenizer), model)
     _refuse_long_blocks(config, model)
     context = model.config.max_position_embeddings
     for prompt in config.sample_prompts:

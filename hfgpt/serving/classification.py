@@ -3,7 +3,6 @@
 A batch holds texts of similar length, so that little of it is padding; the predictions come in the order of the texts.
 """
 
-import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import xxhash
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -21,6 +19,7 @@ from hfgpt import HfGptForSequenceClassification
 from hfgpt.errors import UserError
 from hfgpt.tokenization import encode_for_classification, load_tokenizer, replace_lone_surrogates
 
+from .fingerprint import fingerprint_of
 from .loading import load_model
 
 __all__ = ["DEFAULT_BATCH_SIZE", "WINDOW_BATCHES", "Classifier", "Prediction"]
@@ -97,14 +96,7 @@ class Classifier:
 
     def fingerprint(self) -> str:
         """A hash of all that decides what is predicted: weights, configuration and tokenizer."""
-        config = {name: value for name, value in self.model.config.to_dict().items() if name != "_name_or_path"}
-        digest = xxhash.xxh3_64(json.dumps(config, sort_keys=True, default=str).encode())
-        for name, weights in self.model.state_dict().items():
-            digest.update(name.encode())
-            digest.update(weights.cpu().contiguous().view(-1).view(torch.uint8).numpy())
-        digest.update(self.tokenizer.backend_tokenizer.to_str().encode())
-        digest.update(f"{self.max_length} {self.tokenizer.truncation_side}".encode())
-        return digest.hexdigest()
+        return fingerprint_of(self.model, self.tokenizer, self.max_length, self.tokenizer.truncation_side)
 
     def classify(
         self,

@@ -1,7 +1,6 @@
 """Continuing a prompt (the book's sections 5.3 and 4.7), by transformers' `generate`."""
 
 import logging
-import math
 from collections.abc import Iterator
 
 import torch
@@ -9,6 +8,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 from hfgpt.errors import UserError
 from hfgpt.tokenization import replace_lone_surrogates
+
+from .sampling import check_sampling
 
 __all__ = ["continue_prompt", "encode_prompt"]
 
@@ -28,7 +29,7 @@ def encode_prompt(
         logger.warning(
             "replaced %d lone surrogates of the prompt, which are not valid Unicode, by U+FFFD", num_replaced
         )
-    ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    ids = tokenizer(prompt, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     if not ids:
         if tokenizer.eos_token_id is None:
             raise UserError("An empty prompt needs a tokenizer with an end-of-text token: give a prompt of some words.")
@@ -68,7 +69,14 @@ def continue_prompt(
         UserError: If prompt and answer do not fit into the model's context, the prompt's tokens are not the model's,
             or a number is out of its range.
     """
-    _check_sampling(max_new_tokens, num_samples, temperature, top_k, top_p, seed)
+    check_sampling(
+        max_new_tokens=max_new_tokens,
+        num_samples=num_samples,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+    )
     limit = model.config.max_position_embeddings
     input_ids = encode_prompt(tokenizer, prompt, max_new_tokens=max_new_tokens, max_position_embeddings=limit)
     if (largest := int(input_ids.max())) >= model.config.vocab_size:
@@ -90,24 +98,3 @@ def continue_prompt(
                 **({"do_sample": True, **drawing} if temperature > 0 else {"do_sample": False}),
             )
         yield str(tokenizer.decode(output[0, input_ids.shape[1] :], skip_special_tokens=True))
-
-
-def _check_sampling(
-    max_new_tokens: int,
-    num_samples: int,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-    seed: int | None,
-) -> None:
-    rules = {
-        "max_new_tokens must be 1 or more": max_new_tokens >= 1,
-        "num_samples must be 1 or more": num_samples >= 1,
-        "temperature must be a finite number of 0 or more": 0 <= temperature < math.inf,
-        "top_k must be 1 or more, or left out": top_k is None or top_k >= 1,
-        "top_p must lie between 0 and 1": top_p is None or 0 <= top_p <= 1,
-        "seed must lie between 0 and 2^63 - 1": seed is None or 0 <= seed < 2**63,
-    }
-    broken = [rule for rule, is_kept in rules.items() if not is_kept]
-    if broken:
-        raise UserError(f"{', and '.join(broken)}.")

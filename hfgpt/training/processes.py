@@ -6,11 +6,11 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 
 from hfgpt.errors import ToldElsewhereError
 
-__all__ = ["leave_group_at_exit", "main_process_first", "on_main_process"]
+__all__ = ["leave_group_at_exit", "main_process_first", "on_every_process", "on_main_process"]
 
 ResultT = TypeVar("ResultT")
 
@@ -43,6 +43,26 @@ def main_process_first(accelerator: Accelerator, function: Callable[[], ResultT]
     own: list[ResultT] = []
     on_main_process(accelerator, lambda: own.append(function()))
     return own[0] if own else function()
+
+
+def on_every_process(accelerator: Accelerator, function: Callable[[], list[ResultT]]) -> list[ResultT]:
+    """What `function` returns on each process, one list after the other, on all of them; its items can be pickled.
+
+    Raises:
+        Exception: On a process where it raised one, that; on the others a `ToldElsewhereError`, so that none waits.
+    """
+    own: list[ResultT] = []
+    raised: Exception | None = None
+    try:
+        own = function()
+    except Exception as error:  # noqa: BLE001  # raised again below, when the others know
+        raised = error
+    told = [message for message in gather_object([None if raised is None else str(raised)]) if message is not None]
+    if raised is not None:
+        raise raised
+    if told:
+        raise ToldElsewhereError(told[0])
+    return list(gather_object(own))
 
 
 def leave_group_at_exit() -> None:

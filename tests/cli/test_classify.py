@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from hfgpt import HfGptForCausalLM, HfGptForSequenceClassification
-from hfgpt.cli.classified_file import PartialFile, Source, classify_file
+from hfgpt.cli.classified_file import Source, classify_file
+from hfgpt.cli.partial_file import PartialFile
 from hfgpt.errors import UserError
 from hfgpt.serving.classification import Classifier, Prediction
 
@@ -29,7 +30,8 @@ CLASSES = {"id2label": {0: "cats", 1: "dogs"}, "label2id": {"cats": 0, "dogs": 1
 # The command in a process that ends at the third window, in the way that is named, with a row half written.
 DYING = """
 import os, signal, sys
-from hfgpt.cli import classified_file, main
+from pathlib import Path
+from hfgpt.cli import main
 from hfgpt.serving.classification import Classifier
 
 way, *sys.argv[1:] = sys.argv[1:]
@@ -38,7 +40,7 @@ windows, classify = [], Classifier.classify
 def classify_twice(self, *columns, **options):
     windows.append(None)
     if len(windows) == 3:
-        for path in classified_file.Path.cwd().glob("*.partial/rows.*"):
+        for path in Path.cwd().glob("*.partial/rows.*"):
             with path.open("ab") as file:
                 file.write(b'"half a ro')
         os.kill(os.getpid(), getattr(signal, way))

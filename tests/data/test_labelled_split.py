@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfgpt.data import load_labelled, split_labelled
-from hfgpt.data.labelled_split import normalised_text, part_sizes
+from hfgpt.data.parts import normalised_text, part_sizes
 from hfgpt.errors import UserError
 
 

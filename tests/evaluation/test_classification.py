@@ -9,7 +9,7 @@ from scipy.stats import bootstrap
 from sklearn import metrics as sklearn_metrics
 
 from hfgpt.errors import UserError
-from hfgpt.evaluation import classification
+from hfgpt.evaluation import classification, intervals
 from hfgpt.evaluation.calibration import scaled_probabilities
 from hfgpt.evaluation.classification import evaluate_classifier, paired_difference
 
@@ -113,13 +113,14 @@ def test_the_interval_of_the_accuracy_agrees_with_scipys_bootstrap_and_with_the_
 def test_the_seed_alone_decides_the_interval_however_the_samples_are_cut(monkeypatch) -> None:
     logits, labels = scored(40, 3)
 
-    def intervals(seed):
+    def measured(seed):
         return evaluate_classifier(logits, labels, "abc", bootstrap_seed=seed, num_resamples=100)["intervals"]
 
-    whole = intervals(0)
-    assert whole == intervals(0) != intervals(1)
-    monkeypatch.setattr(classification, "_CHUNK", 70)
-    assert intervals(0) == whole
+    whole = measured(0)
+    assert whole == measured(0) != measured(1)
+    for module in (classification, intervals):
+        monkeypatch.setattr(module, "CHUNK", 70)
+    assert measured(0) == whole
 
 
 def test_a_class_without_examples_leaves_no_area_under_the_curve_and_says_why() -> None:

@@ -1,6 +1,7 @@
-"""The shipped metrics: those of scikit-learn, without a network, and the door to all others."""
+"""The shipped metrics: those of scikit-learn and of answers, without a network, and the door to all others."""
 
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import evaluate
 import numpy as np
 import pytest
+import sacrebleu
 from sklearn import metrics as sklearn_metrics
 
 import hfgpt.evaluation
@@ -99,6 +101,83 @@ def test_the_calibration_error_is_that_of_a_case_worked_by_hand() -> None:
     assert metric.compute(**inputs, num_bins=4)["expected_calibration_error"] == pytest.approx(expected)
 
 
+def sentences(number: int, seed: int) -> list[str]:
+    chance = random.Random(seed)
+    return [" ".join(chance.choices(["the", "cat", "sat", "on", "a", "mat"], k=chance.randint(1, 9)))
+            for _ in range(number)]  # fmt: skip
+
+
+def test_an_exact_match_overlooks_nothing_but_what_it_is_told_to() -> None:
+    texts = {"predictions": ["Yes.", "no", "4 cats", " no"], "references": ["yes", "no", "5 cats", "no"]}
+
+    def share(**options):
+        return load_metric("exact_match").compute(**texts, **options)["exact_match"]
+
+    assert share() == 1 / 4
+    assert share(ignore_case=True) == share(ignore_punctuation=True) == 1 / 4
+    assert share(ignore_case=True, ignore_punctuation=True) == share(ignore_numbers=True) == 2 / 4
+    assert share(regexes_to_ignore=[r"^\s+", r"\d"]) == 3 / 4
+
+
+def longest_common_subsequence(first: list[str], second: list[str]) -> int:
+    """By its definition: the longest of all subsequences of the first that the second has, too."""
+    if not first or not second:
+        return 0
+    if first[0] == second[0]:
+        return 1 + longest_common_subsequence(first[1:], second[1:])
+    return max(longest_common_subsequence(first[1:], second), longest_common_subsequence(first, second[1:]))
+
+
+def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence_of_words() -> None:
+    predictions, references = sentences(40, 0), sentences(40, 1)
+    expected = []
+    for prediction, reference in zip(predictions, references, strict=True):
+        found, wanted = prediction.split(), reference.split()
+        common = longest_common_subsequence(found, wanted)
+        precision, recall = common / len(found), common / len(wanted)
+        expected.append(2 * precision * recall / (precision + recall) if common else 0)
+    texts = {"predictions": [text.upper() + "!" for text in predictions], "references": references}
+    metric = load_metric("rouge_l")
+    assert metric.compute(**texts, use_aggregator=False)["rouge_l"] == pytest.approx(expected)
+    assert metric.compute(**texts)["rouge_l"] == pytest.approx(np.mean(expected))
+    assert 0.1 < np.mean(expected) < 0.9
+
+
+def test_chrf_is_that_of_sacrebleu_and_of_a_case_worked_by_hand() -> None:
+    predictions, references = sentences(40, 0), sentences(40, 1)
+    metric = load_metric("chrf")
+    for options in ({}, {"word_order": 2, "beta": 1}):
+        theirs = sacrebleu.corpus_chrf(predictions, [references], **options).score / 100
+        assert metric.compute(predictions=predictions, references=references, **options)["chrf"] == theirs
+    # "abc" beside "abd": 2 of 3 letters, 1 of 2 pairs, no triple in common, the same of either; 0.39 on average.
+    found = metric.compute(predictions=["abc"], references=["abd"], char_order=3)["chrf"]
+    assert found == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
+
+
+def test_chrf_of_texts_drawn_anew_is_that_of_the_drawn_texts() -> None:
+    predictions, references = sentences(5, 0), [*sentences(4, 1), ""]
+    resampled = load_metric("chrf").compute(
+        predictions=predictions, references=references, num_resamples=20, bootstrap_seed=3
+    )["resampled"]
+    generator = np.random.default_rng(3)
+    for value in resampled:
+        drawn = generator.integers(5, size=5)
+        theirs = sacrebleu.corpus_chrf([predictions[i] for i in drawn], [[references[i] for i in drawn]])
+        assert value == pytest.approx(theirs.score / 100)
+    assert len(set(resampled)) > 10
+
+
+@pytest.mark.parametrize(("name", "package"), [("rouge_l", "rouge_score"), ("chrf", "sacrebleu")])
+def test_a_metric_without_its_package_names_the_extra(name, package, monkeypatch) -> None:
+    for module in [
+        known for known in sys.modules if known.split(".")[0] == package or known.endswith(f"{name}.{name}")
+    ]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=f"{name!r} needs the package {package}.*pip install 'hfgpt\\[answers\\]'"):
+        load_metric(name)
+
+
 LOADED_BY_PATH = """
 import sys, evaluate
 from pathlib import Path
@@ -106,6 +185,8 @@ for folder in sorted(path for path in Path(sys.argv[1]).iterdir() if (path / f"{
     metric = evaluate.load(str(folder))
     if "prediction_scores" in metric._feature_names():
         inputs = {"references": [0, 1, 1], "prediction_scores": [[0.8, 0.2], [0.4, 0.6], [0.3, 0.7]]}
+    elif metric.name in ("chrf", "exact_match", "rouge_l"):
+        inputs = {"references": ["a cat", "a dog"], "predictions": ["a cat", "the dog"]}
     else:
         inputs = {"references": [0, 1, 1], "predictions": [0, 1, 1]}
     print(metric.name, sorted(metric.compute(**inputs)))

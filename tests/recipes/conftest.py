@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from hfgpt import HfGptConfig, HfGptForCausalLM
-from hfgpt.recipes import finetune_classification, pretrain
+from hfgpt.recipes import finetune_classification, finetune_instruction, pretrain
 from hfgpt.tokenization import train_tokenizer
 
 from .processes import ForkedRun, Launch
@@ -219,6 +219,62 @@ def classify_in(labelled_file: Path, checkpoint: Path) -> Callable[..., Recipe]:
         return Recipe(finetune_classification, folder, classification(labelled_file, checkpoint), capsys)
 
     return make
+
+
+def instructions(count: int, seed: int = 0) -> list[dict[str, str]]:
+    """Different Alpaca entries: what is asked for is one of eight words among others, once or twice."""
+    chance, entries = random.Random(seed), {}
+    while len(entries) < count:
+        word, others, times = chance.choice(WORDS[:8]), chance.sample(WORDS[8:], 2), chance.randint(1, 2)
+        words, apart = " ".join(chance.sample([word, *others], 3)), chance.random() < 0.5
+        instruction = ("say", "repeat")[times - 1] + ("" if apart else f" {words}")
+        entry = {"instruction": instruction, "input": words if apart else "", "output": " ".join([word] * times)}
+        entries[times, words] = {**entry, "task": ("once", "twice")[times - 1]}
+    return list(entries.values())
+
+
+@pytest.fixture(scope="session")
+def instruction_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A json file of 240 entries."""
+    path = tmp_path_factory.mktemp("instructions") / "entries.json"
+    path.write_text(json.dumps(instructions(240)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def longer_checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path) -> Path:
+    """As `checkpoint`, but wider, and of 96 positions, which hold a question with its answer in a chat template."""
+    model = HfGptForCausalLM(_seeded(model_config(hidden_size=32, max_position_embeddings=96)))
+    return _with_tokenizer(model, tmp_path_factory, tokenizer_folder)
+
+
+def answering(source: Path, checkpoint: Path) -> dict[str, Any]:
+    return {
+        "source": str(source),
+        "template": "chatml",
+        "init_from": str(checkpoint),
+        "validation_fraction": 0.1,
+        "max_steps": 20,
+        "global_batch_size": 8,
+        "learning_rate": 1e-2,
+        "logging_steps": 5,
+        "eval_steps": 10,
+        "max_new_tokens": 12,
+    }
+
+
+@pytest.fixture
+def instruct(
+    tmp_path: Path, instruction_file: Path, longer_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> Recipe:
+    """`hfgpt instruct`."""
+    return Recipe(finetune_instruction, tmp_path, answering(instruction_file, longer_checkpoint), capsys)
+
+
+@pytest.fixture(scope="session")
+def instruct_in(instruction_file: Path, longer_checkpoint: Path) -> Callable[[Path], Recipe]:
+    """The same in a folder of the caller's, for runs that several tests look at."""
+    return lambda folder: Recipe(finetune_instruction, folder, answering(instruction_file, longer_checkpoint))
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,12 @@ import_module(recipe).main(arguments)
 
 
 # What the process from which the others are forked has imported.
-RECIPES = ["hfgpt.recipes.pretrain", "hfgpt.recipes.finetune_classification", "hfgpt.recipes.ablation"]
+RECIPES = [
+    "hfgpt.recipes.pretrain",
+    "hfgpt.recipes.finetune_classification",
+    "hfgpt.recipes.finetune_instruction",
+    "hfgpt.recipes.ablation",
+]
 
 
 class ForkedRun:

@@ -2,7 +2,6 @@
 
 import copy
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 from hfgpt import HfGptForCausalLM
 from hfgpt.cli.main import main
 from hfgpt.recipes import corpus
-from hfgpt.recipes.pretrain import make_room
+from hfgpt.recipes.embeddings import make_room
 from hfgpt.tokenization import TextEncoder, load_tokenizer
 
 WORDS = ["red house", "naïve"]
@@ -20,8 +19,7 @@ SPECIAL_WORDS = ["<|im_start|>"]
 
 def grow(model: HfGptForCausalLM, num_known: int, num_new: int) -> list[str]:
     """`make_room` for a tokenizer of so many ids, the last of them new."""
-    tokenizer = range(num_known + num_new)
-    return make_room(model, SimpleNamespace(tokenizer=tokenizer, new_tokens=list(tokenizer[num_known:])))
+    return make_room(model, num_known + num_new, num_new)
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -1,0 +1,1 @@
+"""Common pieces of characters."""

@@ -1,0 +1,1 @@
+"""The share of predictions that are the reference."""

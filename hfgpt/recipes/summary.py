@@ -1,0 +1,70 @@
+"""Several finished runs in one table: what each was, its losses, and what it reached on its test set."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hfgpt.errors import UserError
+
+from .console import print_table
+from .instruction_results import ANSWERS, print_samples, print_scores
+
+__all__ = ["summarise"]
+
+
+def summarise(folders: Sequence[Path], *, as_json: bool = False) -> None:
+    """Print a table of the runs in these folders; of the last that has answers, also the scores by task and samples.
+
+    Args:
+        as_json: Print a list with what `results.json` of each run holds, and its folder, instead.
+
+    Raises:
+        UserError: If a folder holds no finished run.
+    """
+    results = [_read(folder) for folder in folders]
+    if as_json:
+        found = [{"run": str(folder), **result} for folder, result in zip(folders, results, strict=True)]
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    rows = [_row(folder, result) for folder, result in zip(folders, results, strict=True)]
+    print_table("Runs", ["run", "steps", "minutes", "validation loss", "test [95%]"], rows)
+    answered = [folder for folder in folders if (folder / ANSWERS).is_file()]
+    for folder in answered[-1:]:
+        test = json.loads((folder / "report.json").read_text(encoding="utf-8")).get("test")
+        if test is not None:
+            print_scores(f"Answers of {folder}", test)
+        lines = (folder / ANSWERS).read_text(encoding="utf-8").splitlines()
+        print_samples([json.loads(line) for line in lines])
+    pictures = [str(path) for folder in folders for path in sorted(folder.glob("*.png"))]
+    print("Pictures:   " + "\n            ".join(pictures))
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / "results.json"
+    if not path.is_file():
+        raise UserError(f"{folder} holds no finished run, for there is no {path}: name the output_dir of one that is.")
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): run the training again.") from error
+    if not isinstance(results, dict) or "validation_after" not in results:
+        raise UserError(f"{path} is not what a training writes: name the output_dir of one.")
+    return results
+
+
+def _row(folder: Path, results: dict[str, Any]) -> list[str]:
+    before, after = (results[f"validation_{moment}"]["loss"] for moment in ("before", "after"))
+    reached = "-"
+    if "test_accuracy" in results:
+        reached = _share("accuracy", results["test_accuracy"], results["test_accuracy_interval"])
+    elif "test_exact_match" in results:
+        score = results["test_exact_match"]
+        reached = _share("exact match", score["value"], score["interval"])
+    seconds = results.get("seconds")
+    minutes = "-" if seconds is None else f"{seconds / 60:.1f}"
+    return [str(folder), f"{results['steps']:,}", minutes, f"{before:.3f} to {after:.3f}", reached]
+
+
+def _share(name: str, value: float, interval: Sequence[float]) -> str:
+    return f"{name} {100 * value:.1f}% [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
