@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from hfgpt.chat_templates import set_chat_template
@@ -165,7 +166,13 @@ class Terminal:
 
     def interrupt(self) -> None:
         """Ctrl-C at the prompt, once the program waits there: Python overlooks one that comes right before it does."""
-        time.sleep(1)
+        program, deadline, still = psutil.Process(self.process.pid), time.monotonic() + PATIENCE, 0
+        used = program.cpu_times()
+        while still < 10:  # tenths of a second in which it has slept and not computed
+            assert time.monotonic() < deadline, "the program never waits"
+            time.sleep(0.1)
+            waits = program.status() == psutil.STATUS_SLEEPING and program.cpu_times() == used
+            still, used = still + 1 if waits else 0, program.cpu_times()
         self.type("\x03")
 
     def wait(self) -> int:
