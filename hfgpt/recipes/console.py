@@ -60,7 +60,8 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Print a table; the first column is words, the others are numbers."""
     table = Table(title=title, title_justify="left")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=index > 0)
+        # Where there is no room, words are folded, not cut.
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=index > 0, overflow="fold")
     for row in rows:
         table.add_row(*row)
     Console().print(table)

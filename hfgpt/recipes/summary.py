@@ -27,8 +27,11 @@ def summarise(folders: Sequence[Path], *, as_json: bool = False) -> None:
         found = [{"run": str(folder), **result} for folder, result in zip(folders, results, strict=True)]
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return
-    rows = [_row(folder, result) for folder, result in zip(folders, results, strict=True)]
-    print_table("Runs", ["run", "steps", "minutes", "validation loss", "test [95%]"], rows)
+    parents = {folder.resolve().parent for folder in folders}
+    names = [folder.resolve().name if len(parents) == 1 else str(folder) for folder in folders]
+    rows = [[name, *_numbers(result)] for name, result in zip(names, results, strict=True)]
+    title = f"Runs in {folders[0].parent}" if len(parents) == 1 else "Runs"
+    print_table(title, ["run", "steps", "min", "loss", "test in % [95%]"], rows)
     answered = [folder for folder in folders if (folder / ANSWERS).is_file()]
     for folder in answered[-1:]:
         test = json.loads((folder / "report.json").read_text(encoding="utf-8")).get("test")
@@ -53,8 +56,9 @@ def _read(folder: Path) -> dict[str, Any]:
     return results
 
 
-def _row(folder: Path, results: dict[str, Any]) -> list[str]:
-    before, after = (results[f"validation_{moment}"]["loss"] for moment in ("before", "after"))
+def _numbers(results: dict[str, Any]) -> list[str]:
+    """Steps, minutes, validation loss at the end, and what was reached on the test set."""
+    loss = results["validation_after"]["loss"]
     reached = "-"
     if "test_accuracy" in results:
         reached = _share("accuracy", results["test_accuracy"], results["test_accuracy_interval"])
@@ -63,8 +67,8 @@ def _row(folder: Path, results: dict[str, Any]) -> list[str]:
         reached = _share("exact match", score["value"], score["interval"])
     seconds = results.get("seconds")
     minutes = "-" if seconds is None else f"{seconds / 60:.1f}"
-    return [str(folder), f"{results['steps']:,}", minutes, f"{before:.3f} to {after:.3f}", reached]
+    return [f"{results['steps']:,}", minutes, f"{loss:.3f}", reached]
 
 
 def _share(name: str, value: float, interval: Sequence[float]) -> str:
-    return f"{name} {100 * value:.1f}% [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+    return f"{name} {100 * value:.1f} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
