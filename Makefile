@@ -41,7 +41,7 @@ test-ecosystem: $(VENV)/.installed-test ## Run transformers' own tests, of the i
 
 # The tests that need what the oldest environment lacks: text to train on, the book's code, a build.
 NEED_MORE := cli data evaluation recipes training benchmarks/test_engine.py \
-	oracles/test_book.py oracles/test_book_checkpoints.py test_package.py
+	oracles/test_book.py oracles/test_book_checkpoints.py oracles/test_trl.py test_package.py
 
 test-oldest: $(OLDEST)/.installed ## Run the model's tests with the oldest versions that pyproject.toml admits
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -m "not slow" --numprocesses 2 \

@@ -208,8 +208,7 @@ def test_a_question_without_room_is_refused_and_leaves_no_trace(chat_model, chat
 
 
 def test_a_saved_conversation_is_read_by_training(chat_model, chat_tokenizer, tmp_path) -> None:
-    from hfgpt.data.conversations import load_conversations
-
+    data = pytest.importorskip("hfgpt.data.conversations", reason="needs datasets", exc_type=ImportError)
     session = ChatSession(chat_model, chat_tokenizer, system="é", settings=ChatSettings(max_new_tokens=4))
     path = tmp_path / "said.jsonl"
     with pytest.raises(UserError, match="nothing was said"):
@@ -217,7 +216,7 @@ def test_a_saved_conversation_is_read_by_training(chat_model, chat_tokenizer, tm
     ask(session, "the \ud800")
     session.save(path)
     assert json.loads(path.read_text(encoding="utf-8"))["messages"][1]["content"] == "the \ufffd"
-    rows = load_conversations(str(path), cache_dir=tmp_path / "cache").dataset["messages"]
+    rows = data.load_conversations(str(path), cache_dir=tmp_path / "cache").dataset["messages"]
     assert [(message["role"], message["content"]) for message in rows[0]] == [
         (message["role"], message["content"]) for message in session.messages
     ]
