@@ -5,7 +5,6 @@ hfgpt classify train --config sms --learning_rate 1e-3
 """
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from hfgpt import HfGptForSequenceClassification
-from hfgpt.errors import UserError, exit_on_user_error
+from hfgpt.errors import UserError
 from hfgpt.serving.loading import load_model
 from hfgpt.tokenization import load_tokenizer, use_for_plain_text
 from hfgpt.training.batches import num_training_steps
@@ -30,30 +29,19 @@ from hfgpt.training.task import Batch, Task
 
 from .classification_config import ClassificationConfig
 from .classification_results import ClassificationResults, check_metrics
-from .configuration import parse_config
 from .finetuned_classifier import FinetunedClassifier, weighted_cross_entropy
 from .frozen_cache import CacheDecision, CachedTexts, cache_trunk_states, collate_states, decide_cache
 from .labelled_corpus import EncodedTexts, LabelledCorpus, collate_texts, load_splits, prepare_labelled_corpus
 from .lora import load_unmerged, save_unmerged
 from .run_folder import check_run_folder, find_checkpoint, save_model
-from .running import train_in_folder
-from .weight_bars import hide_weight_bars
+from .running import run_command, train_in_folder
 
 __all__ = ["TextClassification", "finetune_classification", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the recipe from the command line.
-
-    A user's mistake ends it with one sentence and status 2, a signal with 128 + its number after a checkpoint.
-    """
-    hide_weight_bars()
-    with exit_on_user_error():
-        arguments = sys.argv[1:] if arguments is None else arguments
-        config = parse_config("classify_train", ClassificationConfig, __doc__ or "", arguments)
-        run = finetune_classification(config)
-    if run.stop_reason is not None and run.stop_reason.interrupted:
-        sys.exit(run.stop_reason.exit_code)
+    """Run the recipe from the command line; see `run_command`."""
+    run_command("classify_train", ClassificationConfig, __doc__ or "", finetune_classification, arguments)
 
 
 def finetune_classification(config: ClassificationConfig) -> TrainingRun:

@@ -4,7 +4,6 @@ accelerate launch recipes/finetune_instruction.py --config demo
 hfgpt instruct --config book --source instruction-data.json --template phi3
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from hfgpt.data.conversation_batches import (
     collate_conversations,
     pack_conversations,
 )
-from hfgpt.errors import UserError, exit_on_user_error
+from hfgpt.errors import UserError
 from hfgpt.serving.loading import load_model
 from hfgpt.training.batches import num_training_steps
 from hfgpt.training.engine import start_accelerator
@@ -31,7 +30,6 @@ from hfgpt.training.reports import LossCurve
 from hfgpt.training.task import Batch, Task
 
 from .answer_loss import answer_loss
-from .configuration import parse_config
 from .embeddings import make_room, refuse_large_tokenizer
 from .instruction_config import InstructionConfig
 from .instruction_corpus import (
@@ -43,23 +41,14 @@ from .instruction_corpus import (
 from .instruction_results import InstructionResults
 from .lora import add_lora_to_language_model, describe_trained, load_unmerged, merged_weights, save_unmerged
 from .run_folder import check_run_folder, find_checkpoint, save_model
-from .running import train_in_folder
-from .weight_bars import hide_weight_bars
+from .running import run_command, train_in_folder
 
 __all__ = ["Answering", "finetune_instruction", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the recipe from the command line.
-
-    A user's mistake ends it with one sentence and status 2, a signal with 128 + its number after a checkpoint.
-    """
-    hide_weight_bars()
-    with exit_on_user_error():
-        arguments = sys.argv[1:] if arguments is None else arguments
-        run = finetune_instruction(parse_config("instruct", InstructionConfig, __doc__ or "", arguments))
-    if run.stop_reason is not None and run.stop_reason.interrupted:
-        sys.exit(run.stop_reason.exit_code)
+    """Run the recipe from the command line; see `run_command`."""
+    run_command("instruct", InstructionConfig, __doc__ or "", finetune_instruction, arguments)
 
 
 def finetune_instruction(config: InstructionConfig) -> TrainingRun:

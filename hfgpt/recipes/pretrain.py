@@ -6,7 +6,6 @@ hfgpt pretrain --config demo --learning_rate 1e-3
 
 import math
 import shlex
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from hfgpt import HfGptConfig, HfGptForCausalLM, HfGptPreTrainedModel
-from hfgpt.errors import UserError, exit_on_user_error
+from hfgpt.errors import UserError
 from hfgpt.serving.defaults import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
 from hfgpt.serving.generation import continue_prompt, encode_prompt
 from hfgpt.serving.loading import load_model
@@ -30,7 +29,6 @@ from hfgpt.training.events import TrainingRun
 from hfgpt.training.reports import LossCurve
 from hfgpt.training.task import Batch, Task
 
-from .configuration import parse_config
 from .console import print_table
 from .corpus import Corpus, prepare_corpus
 from .embeddings import make_room, refuse_large_tokenizer
@@ -42,24 +40,15 @@ from .run_folder import (
     save_model,
     write_results,
 )
-from .running import train_in_folder
+from .running import run_command, train_in_folder
 from .samples import SampleText
-from .weight_bars import hide_weight_bars
 
 __all__ = ["LanguageModeling", "main", "pretrain"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the recipe from the command line.
-
-    A user's mistake ends it with one sentence and status 2, a signal with 128 + its number after a checkpoint.
-    """
-    hide_weight_bars()
-    with exit_on_user_error():
-        arguments = sys.argv[1:] if arguments is None else arguments
-        run = pretrain(parse_config("pretrain", PretrainConfig, __doc__ or "", arguments))
-    if run.stop_reason is not None and run.stop_reason.interrupted:
-        sys.exit(run.stop_reason.exit_code)
+    """Run the recipe from the command line; see `run_command`."""
+    run_command("pretrain", PretrainConfig, __doc__ or "", pretrain, arguments)
 
 
 def pretrain(config: PretrainConfig) -> TrainingRun:

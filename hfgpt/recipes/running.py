@@ -1,12 +1,15 @@
 """What all recipes do around the engine: the run's folder, what is said and drawn, how it ends."""
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import nn
 
+from hfgpt.errors import exit_on_user_error
 from hfgpt.training.config import TrainingConfig
 from hfgpt.training.disk import full_disk_is_said
 from hfgpt.training.engine import train
@@ -16,10 +19,39 @@ from hfgpt.training.saving import SaveModel
 from hfgpt.training.state import refuse_another_run, run_fingerprint
 from hfgpt.training.task import Task
 
+from .configuration import parse_config
 from .console import ProgressBar
 from .run_folder import open_run_folder
+from .weight_bars import hide_weight_bars
 
-__all__ = ["train_in_folder"]
+__all__ = ["run_command", "train_in_folder"]
+
+ConfigT = TypeVar("ConfigT", bound=TrainingConfig)
+
+
+def run_command(
+    recipe: str,
+    config_class: type[ConfigT],
+    description: str,
+    run_recipe: Callable[[ConfigT], TrainingRun],
+    arguments: Sequence[str] | None,
+) -> None:
+    """Run a recipe from the command line.
+
+    A user's mistake ends it with one sentence and status 2, a signal with 128 + its number after a checkpoint.
+
+    Args:
+        recipe: The folder of its configurations.
+        description: What `--help` says first.
+        arguments: Default: those of this process.
+    """
+    hide_weight_bars()
+    with exit_on_user_error():
+        run = run_recipe(
+            parse_config(recipe, config_class, description, sys.argv[1:] if arguments is None else arguments)
+        )
+    if run.stop_reason is not None and run.stop_reason.interrupted:
+        sys.exit(run.stop_reason.exit_code)
 
 
 def train_in_folder(
