@@ -39,12 +39,11 @@ def main(times: Path, command: list[str]) -> None:
     """Run the command up to its first step."""
     mark("Python")
     command_line = importlib.import_module("hfgpt.cli.main")
-    pretrain, engine = (
-        importlib.import_module("hfgpt.recipes.pretrain"),
-        importlib.import_module("hfgpt.training.engine"),
+    running, pretrain, engine = (
+        importlib.import_module(f"hfgpt.{name}") for name in ("recipes.running", "recipes.pretrain", "training.engine")
     )
     mark("imports")
-    mark_after(pretrain, "parse_config", "options")
+    mark_after(running, "parse_config", "options")
     mark_after(pretrain, "prepare_corpus", "data")
     mark_after(pretrain, "check_fit", "model")
     mark_after(engine, "_evaluate_if_due", "evaluation")
