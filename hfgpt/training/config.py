@@ -37,8 +37,11 @@ class TrainingConfig:
     """Examples that one device computes at once; gradients are accumulated up to global_batch_size.
     Default: global_batch_size / number of processes, that is no accumulation."""
 
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """What steps the weights: AdamW, as in the book; or Muon for the matrices of the blocks, beside AdamW for the rest,
+    with the same learning rate and weight decay."""
     learning_rate: float = 6e-4
-    """Peak learning rate of AdamW."""
+    """Peak learning rate."""
     lr_scheduler_type: Literal["cosine", "linear", "constant"] = "cosine"
     """Shape of the learning rate after the warm-up."""
     warmup_steps: int = 0
@@ -47,6 +50,8 @@ class TrainingConfig:
     """Learning rate at the last step of a cosine or linear schedule."""
     weight_decay: float = 0.1
     """Decoupled weight decay of the matrices; biases and norms never decay."""
+    muon_momentum: float = 0.95
+    """Decay of Muon's sum of gradients."""
     adam_beta1: float = 0.9
     """Decay of AdamW's mean of gradients."""
     adam_beta2: float = 0.95
@@ -103,7 +108,7 @@ class TrainingConfig:
         for name in ("warmup_steps", "min_learning_rate", "weight_decay", "dataloader_num_workers", "keep_best"):
             if getattr(self, name) < 0:
                 found.append(f"{name} must not be negative, but is {getattr(self, name)}.")
-        for name in ("adam_beta1", "adam_beta2"):
+        for name in ("adam_beta1", "adam_beta2", "muon_momentum"):
             if not 0 <= getattr(self, name) < 1:
                 found.append(f"{name} must lie between 0 and 1, 1 excluded, but is {getattr(self, name)}.")
         if not 0 <= self.seed < 2**32:  # what NumPy's generator, which `set_seed` seeds with the others, takes

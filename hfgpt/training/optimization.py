@@ -1,33 +1,63 @@
-"""AdamW with decay for matrices only, and the learning rate as a function of the step (the book's appendix D)."""
+"""AdamW or Muon with decay for matrices only, and the learning rate as a function of the step (the book's appendix D)."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import nn
 
+from hfgpt.errors import UserError
+
 from .config import TrainingConfig
+from .muon import MuonWithAdamW, matrices_of_blocks
 
 __all__ = ["build_optimizer", "learning_rate_at", "parameter_groups"]
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+def parameter_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict]:
     """Trainable parameters in two groups: matrices and embeddings decay; biases and norms do not.
 
     Decay pulls a weight towards zero because large weights overfit; a bias or a norm's gain has no such reason, and
     zero is no neutral value for a gain.
     """
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trainable = [parameter for parameter in parameters if parameter.requires_grad]
     return [
         {"params": [parameter for parameter in trainable if parameter.ndim >= 2], "weight_decay": weight_decay},
         {"params": [parameter for parameter in trainable if parameter.ndim < 2], "weight_decay": 0.0},
     ]
 
 
-def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
+def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """The optimizer of the configuration.
+
+    Raises:
+        UserError: If Muon finds no matrix in a block that is trained.
+    """
+    if config.optimizer == "adamw":
+        return _adamw(model, model.parameters(), config)
+    matrices = matrices_of_blocks(model)
+    if not matrices:
+        raise UserError(
+            "optimizer 'muon' has nothing to train: it is for the matrices of the transformer blocks, and none of them "
+            "is trained here. Use optimizer 'adamw'."
+        )
+    muon = torch.optim.Muon(
+        matrices,
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        momentum=config.muon_momentum,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    apart = {id(matrix) for matrix in matrices}
+    others = (parameter for parameter in model.parameters() if id(parameter) not in apart)
+    return MuonWithAdamW(muon, _adamw(model, others, config))
+
+
+def _adamw(model: nn.Module, parameters: Iterable[nn.Parameter], config: TrainingConfig) -> torch.optim.AdamW:
     """AdamW (Loshchilov & Hutter 2019) with one fused kernel for all parameters where the device has it."""
     device = next(model.parameters()).device.type
     return torch.optim.AdamW(
-        parameter_groups(model, config.weight_decay),
+        parameter_groups(parameters, config.weight_decay),
         lr=config.learning_rate,
         betas=(config.adam_beta1, config.adam_beta2),
         eps=config.adam_epsilon,

@@ -190,8 +190,8 @@ def refuse_another_run(checkpoint: Path, fingerprint: Mapping[str, str], config:
         The contents of `run.json`.
 
     Raises:
-        UserError: If the checkpoint belongs to another data set, tokenizer, model shape or order of examples, or holds
-            no state of a run that this version can read.
+        UserError: If the checkpoint belongs to another data set, tokenizer, model shape, order of examples or optimizer,
+            or holds no state of a run that this version can read.
     """
     try:
         progress: dict[str, Any] = json.loads((checkpoint / FOLDER / "run.json").read_text(encoding="utf-8"))
@@ -219,6 +219,11 @@ def refuse_another_run(checkpoint: Path, fingerprint: Mapping[str, str], config:
                 f"{getattr(config, name)}, which gives other batches: keep it, or begin a new run from its weights "
                 "with --init_from."
             )
+    if (optimizer := progress["config"].get("optimizer", "adamw")) != config.optimizer:
+        raise UserError(
+            f"{checkpoint} was trained with optimizer = {optimizer}, and its state says nothing to {config.optimizer}: "
+            "keep it, or begin a new run from its weights with --init_from."
+        )
     _refuse_another_model(checkpoint, progress["config"].get("model") or {}, getattr(config, "model", {}))
     return progress
 

@@ -212,7 +212,7 @@ def test_help_lists_every_field_with_its_text_and_exits_with_0(capsys) -> None:
     text = capsys.readouterr().out
     for field in dataclasses.fields(PretrainConfig):
         assert f"--{field.name}" in text
-    assert "Peak learning rate of AdamW." in text
+    assert "Peak learning rate." in text
 
 
 @pytest.mark.parametrize("option", ["--print_config", "--print-config"])

@@ -57,7 +57,7 @@ def test_micro_batches_fill_the_global_batch() -> None:
     assert problems(global_batch_size=8, micro_batch_size=4) == []
 
 
-@pytest.mark.parametrize("name", ["adam_beta1", "adam_beta2"])
+@pytest.mark.parametrize("name", ["adam_beta1", "adam_beta2", "muon_momentum"])
 @pytest.mark.parametrize("value", [-0.1, 1.0, 1.5])
 def test_the_decay_rates_of_adam_lie_between_0_and_1(name: str, value: float) -> None:
     (problem,) = problems(**{name: value})

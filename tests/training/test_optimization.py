@@ -19,14 +19,14 @@ def config(**fields) -> TrainingConfig:
 
 def test_every_parameter_stands_in_exactly_one_group(laboratory, model_name) -> None:
     model = laboratory.model(model_name)
-    grouped = [parameter for group in parameter_groups(model, 0.1) for parameter in group["params"]]
+    grouped = [parameter for group in parameter_groups(model.parameters(), 0.1) for parameter in group["params"]]
     assert len({id(parameter) for parameter in grouped}) == len(grouped)
     assert {id(parameter) for parameter in grouped} == {id(parameter) for parameter in model.parameters()}
 
 
 def test_matrices_decay_and_biases_and_norms_do_not(laboratory, model_name) -> None:
     model = laboratory.model(model_name)
-    groups = parameter_groups(model, 0.1)
+    groups = parameter_groups(model.parameters(), 0.1)
     decays = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
     for name, parameter in model.named_parameters():
         is_bias_or_norm = name.endswith(".bias") or "norm" in name or ".ln_" in name
@@ -36,14 +36,14 @@ def test_matrices_decay_and_biases_and_norms_do_not(laboratory, model_name) -> N
 def test_a_tied_weight_is_stepped_once(laboratory) -> None:
     model = laboratory.model("hfgpt")
     assert model.lm_head.weight is model.model.embed_tokens.weight
-    grouped = [parameter for group in parameter_groups(model, 0.1) for parameter in group["params"]]
+    grouped = [parameter for group in parameter_groups(model.parameters(), 0.1) for parameter in group["params"]]
     assert sum(parameter is model.lm_head.weight for parameter in grouped) == 1
 
 
 def test_frozen_parameters_are_left_out(laboratory) -> None:
     model = laboratory.model("hfgpt")
     model.model.embed_tokens.weight.requires_grad_(False)
-    grouped = [parameter for group in parameter_groups(model, 0.1) for parameter in group["params"]]
+    grouped = [parameter for group in parameter_groups(model.parameters(), 0.1) for parameter in group["params"]]
     assert not any(parameter is model.model.embed_tokens.weight for parameter in grouped)
 
 

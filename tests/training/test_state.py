@@ -95,11 +95,11 @@ class DrawsFromEverything(Callback):
         self.drawn.append((report.loss, random.random(), float(np.random.rand()), float(torch.rand(()))))  # noqa: NPY002
 
 
-@pytest.mark.parametrize("step", range(1, 6))
-def test_a_run_goes_on_from_any_step_as_if_it_had_never_ended(run_training, tmp_path, step) -> None:
+@pytest.mark.parametrize(("optimizer", "step"), [*(("adamw", step) for step in range(1, 6)), ("muon", 1), ("muon", 4)])
+def test_a_run_goes_on_from_any_step_as_if_it_had_never_ended(run_training, tmp_path, optimizer, step) -> None:
     """Three steps are an epoch, evaluations at 0, 4 and 6, log lines every four steps: all cut in their middle."""
     straight, resumed = DrawsFromEverything(), DrawsFromEverything()
-    fields = {"logging_steps": 4, "global_batch_size": 8, "micro_batch_size": 2}
+    fields = {"optimizer": optimizer, "logging_steps": 4, "global_batch_size": 8, "micro_batch_size": 2}
     run = run_training(tmp_path / "straight", callbacks=[straight], **fields)
     checkpoint = tmp_path / "straight" / f"checkpoint-{step}"
     again = run_training(tmp_path / "resumed", callbacks=[resumed], resume_from=checkpoint, **fields)
@@ -188,6 +188,7 @@ class NothingBegins(Callback):
         ({"labels": "l"}, {}, "another labels (fingerprint None, now l)"),
         ({}, {"seed": 43}, "seed = 42, and now it is 43"),
         ({}, {"global_batch_size": 4}, "global_batch_size = 8, and now it is 4"),
+        ({}, {"optimizer": "muon"}, "optimizer = adamw, and its state says nothing to muon"),
     ],
 )
 def test_another_run_is_refused_before_anything_changes(
