@@ -44,6 +44,7 @@ __all__ = [
     "END_OF_TEXT",
     "GPT2_CONTEXT_LENGTH",
     "GPT2_PATTERN",
+    "SPLIT_DIGITS_PATTERN",
     "NoExactEngineError",
     "TextEncoder",
     "added_token_problems",
@@ -66,6 +67,10 @@ END_OF_TEXT = "<|endoftext|>"
 
 GPT2_CONTEXT_LENGTH = 1024
 """Tokens that the four GPT-2 models see at once."""
+
+SPLIT_DIGITS_PATTERN = GPT2_PATTERN.replace(r"\p{N}++", r"\p{N}")
+"""GPT-2's pattern, but that a word holds no more than one digit."""
+assert SPLIT_DIGITS_PATTERN != GPT2_PATTERN
 
 LONGEST_WORD_LEARNED = 1000
 """Characters of a word that training looks at together, since its time grows with the square of a word's length."""
@@ -122,6 +127,7 @@ def train_tokenizer(
     vocab_size: int,
     *,
     min_frequency: int = 2,
+    split_digits: bool = False,
     model_max_length: int = GPT2_CONTEXT_LENGTH,
 ) -> PreTrainedTokenizerFast:
     """Learns a byte-level byte-pair vocabulary with GPT-2's pattern; the same texts always give the same one.
@@ -134,6 +140,8 @@ def train_tokenizer(
         texts: the documents; any iterable of strings, read once.
         vocab_size: number of ids, at least 257: the bytes and `<|endoftext|>`.
         min_frequency: a pair seen fewer times is not merged. 2, since a pair seen once says nothing of other text.
+        split_digits: each digit is a token of its own, with the space before it, so that a model sees what a number is
+            made of (Touvron et al. 2023, section 2.1). Default: digits are merged as letters are, as in GPT-2.
         model_max_length: the context length in tokens of the model it is for; saved with the tokenizer.
 
     Raises:
@@ -146,10 +154,11 @@ def train_tokenizer(
         raise UserError(
             f"a vocabulary of {vocab_size} cannot hold the 256 bytes and {END_OF_TEXT}: ask for {smallest} or more"
         )
+    pattern = SPLIT_DIGITS_PATTERN if split_digits else GPT2_PATTERN
     learner = Tokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(GPT2_PATTERN), behavior="isolated"),
+            pre_tokenizers.Split(Regex(pattern), behavior="isolated"),
             pre_tokenizers.FixedLength(LONGEST_WORD_LEARNED),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
@@ -173,7 +182,7 @@ def train_tokenizer(
     special_tokens = {END_OF_TEXT: len(ranks)}
     encoding = tiktoken.Encoding(
         "trained",
-        pat_str=GPT2_PATTERN,
+        pat_str=pattern,
         mergeable_ranks=ranks,
         special_tokens=special_tokens,
         explicit_n_vocab=vocab_size,

@@ -285,11 +285,12 @@ def train_tokenizer(
     vocab_size: Annotated[int, typer.Option(min=257, help="Ids: 256 bytes, merges, and the end-of-text token.")],
     out: Annotated[Path, typer.Option(help="Folder to write; must be new or empty.")],
     text_column: Annotated[str | None, typer.Option(help="Default: text, or the only column of strings.")] = None,
+    split_digits: Annotated[bool, typer.Option("--split-digits", help="Make each digit a token of its own.")] = False,
 ) -> None:
     """Train a byte-level BPE tokenizer on a text and save it for `--tokenizer`."""
     from .tokenizer import train
 
-    train(source, vocab_size=vocab_size, out=out, text_column=text_column)
+    train(source, vocab_size=vocab_size, out=out, text_column=text_column, split_digits=split_digits)
 
 
 @recipes_app.command("list")

@@ -8,7 +8,7 @@ from hfgpt.tokenization import TextEncoder, train_tokenizer
 from .output import new_folder
 
 
-def train(source: str, *, vocab_size: int, out: Path, text_column: str | None) -> None:
+def train(source: str, *, vocab_size: int, out: Path, text_column: str | None, split_digits: bool) -> None:
     """Train, save, and say how well the tokenizer compresses the text.
 
     Raises:
@@ -16,7 +16,7 @@ def train(source: str, *, vocab_size: int, out: Path, text_column: str | None) -
     """
     with new_folder(out) as folder:
         texts = load_text(source, text_column=text_column)["text"]
-        tokenizer = train_tokenizer(texts, vocab_size)
+        tokenizer = train_tokenizer(texts, vocab_size, split_digits=split_digits)
         tokenizer.save_pretrained(folder)
     sample = list(texts[:100])
     num_bytes = sum(len(text.encode()) for text in sample)

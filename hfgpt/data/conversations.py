@@ -31,8 +31,11 @@ from hfgpt.errors import UserError
 
 __all__ = ["BUILTIN_CONVERSATIONS", "Form", "LoadedConversations", "Message", "load_conversations"]
 
-BUILTIN_CONVERSATIONS = {"instructions": tuple(DEFAULT_NUM_INSTRUCTIONS)}
-"""The built-in sources and their splits."""
+BUILTIN_CONVERSATIONS: dict[str, dict[str, int]] = {
+    "instructions": DEFAULT_NUM_INSTRUCTIONS,
+    "instructions-large": DEFAULT_NUM_INSTRUCTIONS | {"train": 72_000},  # nearly all that `calendar` has to ask
+}
+"""The built-in sources, their splits, and how many conversations these have."""
 
 MESSAGES_FEATURE = datasets.List(
     {
@@ -115,9 +118,9 @@ def load_conversations(
     and the description names them.
 
     Args:
-        source: `builtin:instructions`; a local file (.json, .jsonl, .parquet, each also with .gz, and .csv and .tsv for
+        source: `builtin:instructions`, or `builtin:instructions-large` with more to train on; a local file (.json, .jsonl, .parquet, each also with .gz, and .csv and .tsv for
             the forms that need no lists) or a folder of such files, read in sorted order; else a Hub id.
-        split: the split of a Hub data set, in `datasets`' syntax, or of `builtin:instructions` (train, validation,
+        split: the split of a Hub data set, in `datasets`' syntax, or of a built-in one (train, validation,
             test); everything else has only `train`.
         form: read the columns of this form, whatever else is there.
         unanswered: what becomes of a conversation that ends with the user's message or an empty answer: `refuse` it and
@@ -163,9 +166,10 @@ def _load_builtin(
         splits = ", ".join(BUILTIN_CONVERSATIONS[name])
         raise UserError(f"{source} has no split {split!r}; its splits are {splits}.")
     recognised = _recognise(("messages", "task"), form, options, source)
+    examples = generate_instructions(cast(Split, split), num_instructions=BUILTIN_CONVERSATIONS[name][split])
     rows = [
         _row(recognised.form, example, options, partial("example {} of {}".format, number, source))
-        for number, example in enumerate(generate_instructions(cast(Split, split)), start=1)
+        for number, example in enumerate(examples, start=1)
     ]
     return datasets.Dataset.from_list(rows, features=ROW_FEATURES), recognised
 

@@ -28,7 +28,7 @@ from hfgpt.data.instruction_templates import PHRASINGS
 from hfgpt.data.templates import Chance, fill_template
 from hfgpt.errors import UserError
 
-__all__ = ["DEFAULT_NUM_INSTRUCTIONS", "INSTRUCTION_TASKS", "generate_instructions"]
+__all__ = ["DEFAULT_NUM_INSTRUCTIONS", "INSTRUCTION_TASKS", "generate_instructions", "write_instruction"]
 
 INSTRUCTION_TASKS = tuple(TASKS)
 
@@ -69,7 +69,7 @@ def generate_instructions(
     seen: set[str] = set()
     for index in range(total):
         task = INSTRUCTION_TASKS[index % len(INSTRUCTION_TASKS)]
-        instruction, material, answer = _write(task, split, Chance(seed, FIRST_NUMBER[split] + index), seen)
+        instruction, material, answer = write_instruction(task, split, Chance(seed, FIRST_NUMBER[split] + index), seen)
         user = {"role": "user", "content": instruction, "input": material}
         assistant = {"role": "assistant", "content": answer, "input": None}
         yield {"messages": [user, assistant], "task": task}
@@ -84,8 +84,16 @@ def _split_of(combination: Combination) -> Split:
     return "validation" if number < PERCENT_TEST + PERCENT_VALIDATION else "train"
 
 
-def _write(task: str, split: Split, chance: Chance, seen: set[str]) -> tuple[str, str | None, str]:
-    """An exercise of the split in words that nobody has `seen`: instruction, input and answer."""
+def write_instruction(task: str, split: Split, chance: Chance, seen: set[str]) -> tuple[str, str | None, str]:
+    """An exercise of the split in words that nobody has `seen`: instruction, input (or None) and answer.
+
+    Args:
+        task: one of `INSTRUCTION_TASKS`.
+        seen: what was asked before; what is asked now is added.
+
+    Raises:
+        UserError: the task has nothing more to ask.
+    """
     for _ in range(MOST_DRAWS):
         exercise = TASKS[task](chance, lambda combination: _split_of(combination) == split)
         phrasing = chance.choose(PHRASINGS[exercise.phrasings])

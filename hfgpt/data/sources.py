@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from datasets.fingerprint import Hasher
 from numpy.typing import NDArray
 
+from hfgpt.data.exercises import DEFAULT_NUM_STORIES_AND_EXERCISES, generate_stories_and_exercises
 from hfgpt.data.files import file_kind, list_files
 from hfgpt.data.messages import (
     DEFAULT_NUM_MESSAGES,
@@ -53,6 +54,7 @@ class BuiltinSource(NamedTuple):
 BUILTIN_PREFIX = "builtin:"
 BUILTIN_SOURCES = {
     "stories": BuiltinSource(generate_stories, DEFAULT_NUM_STORIES),
+    "stories-and-exercises": BuiltinSource(generate_stories_and_exercises, DEFAULT_NUM_STORIES_AND_EXERCISES),
     "messages": BuiltinSource(generate_message_texts, DEFAULT_NUM_MESSAGES),
     "unlabelled-messages": BuiltinSource(generate_unlabelled_messages, DEFAULT_NUM_UNLABELLED_MESSAGES),
 }

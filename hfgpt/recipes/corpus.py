@@ -89,7 +89,12 @@ def _load_and_split(config: PretrainConfig) -> TextSplit:
 
 
 def _learn_tokenizer(split: TextSplit, config: PretrainConfig) -> tuple[PreTrainedTokenizerFast, list[str]]:
-    learned = train_tokenizer(split.train["text"], config.tokenizer_vocab_size, model_max_length=config.block_size)
+    learned = train_tokenizer(
+        split.train["text"],
+        config.tokenizer_vocab_size,
+        split_digits=config.tokenizer_split_digits,
+        model_max_length=config.block_size,
+    )
     return _add_tokens(learned, config)
 
 

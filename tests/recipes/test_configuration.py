@@ -36,7 +36,9 @@ def yaml_file(tmp_path: Path):
 
 
 def test_all_recipes_are_shipped() -> None:
-    assert set(SHIPPED) == {"book-base", "continue", "demo", "gpt2-124m", "shakespeare", "sms", "verdict"}
+    assert set(SHIPPED) == {
+        "book-base", "continue", "demo", "gpt2-124m", "instructions-base", "shakespeare", "sms", "verdict",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("path", SHIPPED.values(), ids=lambda path: path.stem)

@@ -23,7 +23,7 @@ def make(**fields: Any) -> InstructionConfig:
 
 
 def test_all_recipes_are_shipped() -> None:
-    assert set(SHIPPED) == {"alpaca", "book", "book-gpt2-355m", "demo"}
+    assert set(SHIPPED) == {"alpaca", "book", "book-gpt2-355m", "demo", "instructions"}
 
 
 @pytest.mark.parametrize("path", SHIPPED.values(), ids=lambda path: path.stem)

@@ -4,6 +4,7 @@ import json
 import random
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import regex
@@ -11,7 +12,14 @@ from transformers import PreTrainedTokenizerFast
 
 from hfgpt.bulk_encoding import BYTE_OF_CHARACTER, CHARACTER_OF_BYTE
 from hfgpt.errors import UserError
-from hfgpt.tokenization import END_OF_TEXT, GPT2_PATTERN, TextEncoder, bulk_encoding, train_tokenizer
+from hfgpt.tokenization import (
+    END_OF_TEXT,
+    GPT2_PATTERN,
+    TextEncoder,
+    bulk_encoding,
+    load_tokenizer,
+    train_tokenizer,
+)
 
 
 def test_training_is_deterministic_and_lays_out_bytes_then_merges_then_end_of_text(
@@ -72,6 +80,21 @@ def test_the_smallest_vocabulary_is_the_bytes_and_end_of_text() -> None:
         sorted(BYTE_OF_CHARACTER).index(CHARACTER_OF_BYTE[byte]) for byte in "é".encode()
     ]
     assert tokenizer.eos_token_id == 256
+
+
+def test_split_digits_are_tokens_of_their_own_in_both_engines_and_after_saving(tmp_path: Path) -> None:
+    texts = ["In 1984 there were 1984 of 1984.", "27 + 27 = 54, said 27", "the 27th of the 27 ٢٧ ٢٧ ٢٧"] * 9
+    merged, split = train_tokenizer(texts, 275), train_tokenizer(texts, 275, split_digits=True)
+    split.save_pretrained(tmp_path)
+    for tokenizer in (split, load_tokenizer(tmp_path)):
+        text = "27 + 1984=2011 and ٢٧, 27th"
+        ids = tokenizer(text)["input_ids"]
+        tokens = [tokenizer.decode([id]) for id in ids]
+        assert all(sum(character.isdigit() for character in token) <= 1 for token in tokens)
+        assert {" 1", "9", "8", "4", " 2", "7"} <= set(tokens)
+        assert tokenizer.decode(ids) == text
+        assert TextEncoder(tokenizer)([text]) == [ids]  # tiktoken's engine
+    assert any(sum(character.isdigit() for character in token) > 1 for token in merged.get_vocab())
 
 
 def test_training_reads_text_with_lone_surrogates(caplog: pytest.LogCaptureFixture) -> None:
