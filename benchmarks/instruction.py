@@ -4,13 +4,14 @@
     python benchmarks/instruction.py --sizes 30m --rounds 3 --json instruction.json
 
 All contenders finetune the same GPT-2 with the same weights on the same 935 instructions, the training part of the
-book's split, in the book's style of prompt, 8 in a batch, in fp32, without dropout.
+book's split, in the book's style of prompt, 8 in a batch, without dropout; in fp32 but for one.
 
     book         its chapter 7: shuffled batches, its collate, loss on all tokens
     trl          SFTTrainer with GPT2LMHeadModel, as it comes: prompt and completion, activations recomputed
     trl-kept     the same with gradient_checkpointing off, so that nothing is recomputed
     trl-hfgpt    SFTTrainer as it comes, with hfgpt's model
     hfgpt        the engine: batches of similar length, the head computed where an answer is judged
+    hfgpt-bf16   the same with mixed_precision bf16 and attn_implementation eager
 
 That all compute the same logits is checked before any is timed. They take turns: each begins a run in its own batches,
 whose first step, which finds its memory, is not timed. Tokens that bear loss are those of the answers with their ends,
@@ -38,6 +39,7 @@ import datasets
 import torch
 import transformers
 import typer
+from accelerate.state import AcceleratorState
 from contenders import BUILD, SIZES, TAKE_WEIGHTS, Size
 from rich.console import Console
 from rich.table import Table
@@ -290,14 +292,14 @@ class EndsOfSteps(Callback):
 class Hfgpt:
     """The engine."""
 
-    name = "hfgpt"
+    name, precision, attention = "hfgpt", "no", "sdpa"
 
     def __init__(self, encoded: list[EncodedConversation], size: Size, gpt2: nn.Module) -> None:
         wrapped = BUILD["hfgpt"](size, CONTEXT)
         TAKE_WEIGHTS["hfgpt"](wrapped, gpt2)
         self.model, self.task = wrapped.model, Answer(encoded, size.vocabulary - 1)
+        self.model.set_attn_implementation(self.attention)
         self.folder = tempfile.TemporaryDirectory()
-        self.accelerator = start_accelerator(TrainingConfig(output_dir=self.folder.name, global_batch_size=BATCH_SIZE))
 
     def logits(self, ids: Tensor) -> Tensor:
         return self.model(ids).logits
@@ -311,12 +313,22 @@ class Hfgpt:
             learning_rate=LEARNING_RATE,
             weight_decay=WEIGHT_DECAY,
             seed=seed,
+            mixed_precision=self.precision,
         )
-        train(self.task, self.model, config, self.accelerator, [timer])
+        AcceleratorState._reset_state()  # the number format of another contender
+        train(self.task, self.model, config, start_accelerator(config), [timer])
         return _differences(timer.ends)
 
 
-CONTENDERS: dict[str, Callable[..., Any]] = {made.name: made for made in (Book, Trl, TrlKept, TrlHfgpt, Hfgpt)}
+class HfgptBf16(Hfgpt):
+    """The engine with matrix products in bf16, whose attention is quicker on a CPU without torch's fused kernel."""
+
+    name, precision, attention = "hfgpt-bf16", "bf16", "eager"
+
+
+CONTENDERS: dict[str, Callable[..., Any]] = {
+    made.name: made for made in (Book, Trl, TrlKept, TrlHfgpt, Hfgpt, HfgptBf16)
+}
 
 
 # ----------------------------------------------------------------------------------------------------------------------

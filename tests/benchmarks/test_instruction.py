@@ -42,7 +42,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_figures_follow_from_the_seconds_of_the_rounds(report: dict[str, Any]) -> None:
     rows = {row["contender"]: row for row in report["results"]}
-    assert list(rows) == ["book", "trl", "trl-kept", "trl-hfgpt", "hfgpt"]
+    assert list(rows) == ["book", "trl", "trl-kept", "trl-hfgpt", "hfgpt", "hfgpt-bf16"]
     own = rows["hfgpt"]["seconds_per_step_of_each_round"]
     for row in rows.values():
         seconds = row["seconds_per_step_of_each_round"]
