@@ -51,6 +51,8 @@ def run(
         # All that can be wrong without the model is said before it is loaded.
         check_destination(destination, SUFFIXES, resume=resume, overwrite=overwrite)
         _check_report(report, destination, resume or overwrite)
+        if destination.exists() and Path(data).exists() and destination.samefile(data):
+            raise UserError(f"{destination} holds the questions, and the answers would take their place: name another.")
         check_sampling(max_new_tokens=max_new_tokens or 1, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
         if temperature == 0 and (top_k is not None or top_p is not None):
             raise UserError(

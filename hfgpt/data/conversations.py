@@ -33,7 +33,7 @@ __all__ = ["BUILTIN_CONVERSATIONS", "Form", "LoadedConversations", "Message", "l
 
 BUILTIN_CONVERSATIONS: dict[str, dict[str, int]] = {
     "instructions": DEFAULT_NUM_INSTRUCTIONS,
-    "instructions-large": DEFAULT_NUM_INSTRUCTIONS | {"train": 72_000},  # nearly all that `calendar` has to ask
+    "instructions-large": DEFAULT_NUM_INSTRUCTIONS | {"train": 150_000},
 }
 """The built-in sources, their splits, and how many conversations these have."""
 
@@ -63,11 +63,13 @@ class LoadedConversations(NamedTuple):
         dataset: columns `messages` and, where the source has one that holds strings, `task`.
         form: how the source writes them.
         description: what was recognised, left out and passed over, in lines to print.
+        num_dropped: those without an answer that were left out.
     """
 
     dataset: datasets.Dataset
     form: Form
     description: list[str]
+    num_dropped: int
 
 
 class _Options(NamedTuple):
@@ -299,9 +301,9 @@ def _finish(rows: datasets.Dataset, recognised: _Recognised, source: str, option
     has_tasks = any(task is not None for task in tasks)
     if has_tasks:
         dataset = dataset.add_column("task", [task or "" for task in tasks], feature=datasets.Value("string"))
-    num_unanswered = int(is_unanswered.sum())
+    num_unanswered, num_dropped = int(is_unanswered.sum()), 0
     if num_unanswered and options.unanswered == "drop":
-        dataset = dataset.select(np.flatnonzero(~is_unanswered))
+        dataset, num_dropped = dataset.select(np.flatnonzero(~is_unanswered)), num_unanswered
     if not len(dataset):
         raise UserError(f"{source} holds no conversation with an answer; give a source that has some.")
 
@@ -319,7 +321,7 @@ def _finish(rows: datasets.Dataset, recognised: _Recognised, source: str, option
         description.append(f"{blank_system_messages:,} system messages without text left out")
     if lone_surrogates:
         description.append(f"{lone_surrogates:,} lone surrogates replaced by U+FFFD")
-    return LoadedConversations(dataset, recognised.form, description)
+    return LoadedConversations(dataset, recognised.form, description, num_dropped)
 
 
 _PAST = {"drop": "dropped", "keep": "kept"}

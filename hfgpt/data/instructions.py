@@ -41,6 +41,10 @@ PERCENT_VALIDATION = 6
 # Numbers of a seed's chances that the splits share among them.
 FIRST_NUMBER = {"train": 0, "validation": 1_000_000_000, "test": 2_000_000_000}
 
+# So many of the training part are of all tasks in turn. `calendar` has little more to ask then; the others go on.
+ALL_IN_TURN = 72_000
+ENDLESS_TASKS = tuple(task for task in INSTRUCTION_TASKS if task != "calendar")
+
 # In a row without anything new; then a task has no more to ask.
 MOST_DRAWS = 20_000
 
@@ -50,7 +54,7 @@ Split = Literal["train", "validation", "test"]
 def generate_instructions(
     split: Split = "train", seed: int = 0, num_instructions: int | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yield entries `{"messages": [...], "task": NAME}`, the tasks in turn.
+    """Yield entries `{"messages": [...], "task": NAME}`, the tasks in turn; from entry 72,000 on without `calendar`.
 
     `messages` are those of a user (`role`, `content` and `input`, which is None where the instruction holds all) and
     the assistant's, whose `content` is the right answer and whose `input` is None.
@@ -68,7 +72,8 @@ def generate_instructions(
     total = DEFAULT_NUM_INSTRUCTIONS[split] if num_instructions is None else num_instructions
     seen: set[str] = set()
     for index in range(total):
-        task = INSTRUCTION_TASKS[index % len(INSTRUCTION_TASKS)]
+        tasks, place = (INSTRUCTION_TASKS, index) if index < ALL_IN_TURN else (ENDLESS_TASKS, index - ALL_IN_TURN)
+        task = tasks[place % len(tasks)]
         instruction, material, answer = write_instruction(task, split, Chance(seed, FIRST_NUMBER[split] + index), seen)
         user = {"role": "user", "content": instruction, "input": material}
         assistant = {"role": "assistant", "content": answer, "input": None}

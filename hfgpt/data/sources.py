@@ -126,6 +126,8 @@ def find_source(
     Raises:
         UserError: it is nowhere, or options of the Hub are given for what is not on the Hub.
     """
+    if not source.strip():  # as a path, it would be the folder that one stands in
+        raise UserError("the source is empty: give a built-in name, a file, a folder or a Hub id.")
     path = Path(source).expanduser()
     if source.startswith(BUILTIN_PREFIX) or path.exists():
         _refuse_hub_options(source, split=split, name=name, revision=revision)

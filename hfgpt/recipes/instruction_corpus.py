@@ -82,6 +82,7 @@ def chat_tokenizer(config: InstructionConfig) -> tuple[PreTrainedTokenizerFast, 
 class _LoadedSplits(NamedTuple):
     splits: ConversationSplits
     description: list[str]
+    num_unanswered: int
 
 
 def load_conversation_splits(config: InstructionConfig, accelerator: Accelerator) -> _LoadedSplits:
@@ -106,9 +107,11 @@ def _load_and_split(config: InstructionConfig) -> _LoadedSplits:
             system_prompt=config.system_prompt,
         )
         description.extend(line for line in loaded.description if line not in description)
+        dropped.append(loaded.num_dropped)
         return loaded.dataset
 
     description: list[str] = []
+    dropped: list[int] = []
     train, given = load(config.source, config.source_split), {}
     for part in ("validation", "test"):
         split, source = getattr(config, f"{part}_split"), getattr(config, f"{part}_source")
@@ -124,7 +127,7 @@ def _load_and_split(config: InstructionConfig) -> _LoadedSplits:
         shuffle=config.shuffle_split,
         **given,
     )
-    return _LoadedSplits(splits, description)
+    return _LoadedSplits(splits, description, sum(dropped))
 
 
 def prepare_instruction_corpus(
@@ -144,7 +147,8 @@ def prepare_instruction_corpus(
         raise UserError(f"max_length ({config.max_length}) is greater than the model's context ({context}).")
     max_length = config.max_length or context
     tokenizer.model_max_length = context
-    splits, counts, description = loaded.splits, dict(loaded.splits.counts), []
+    splits, description = loaded.splits, []
+    counts = {"unanswered": loaded.num_unanswered, **loaded.splits.counts}
     fitting: dict[str, list[EncodedConversation]] = {}
     for part in ("train", "validation"):
         messages = list(getattr(splits, part)["messages"])

@@ -276,6 +276,8 @@ def test_what_does_not_fit_together_is_one_sentence_before_the_model_is_loaded(a
         assert message in answer("--data", path, *arguments).sentence, arguments
     missing = answer("--data", tmp_path / "missing.jsonl", "--out", out).sentence
     assert "missing.jsonl" in missing
+    assert "holds the questions" in answer("--data", path, "--out", path, "--overwrite").sentence
+    assert len(read(path)) == 1
     same = tmp_path / "same.json"
     assert "name two files" in answer("--data", path, "--out", same, "--report", same).sentence
     assert list(tmp_path.glob("out*")) == []

@@ -288,3 +288,14 @@ def test_neither_the_commonest_answer_nor_that_of_the_nearest_instruction_does(s
 def test_more_instructions_than_there_are_is_one_sentence():
     with pytest.raises(UserError, match=r"no more than [\d,]+ different instructions for validation"):
         entries_of("validation", num_instructions=100_000)
+
+
+def test_what_goes_on_when_the_calendar_is_at_its_end_is_new_right_and_of_the_other_tasks() -> None:
+    entries = entries_of("train", num_instructions=72_110)
+    assert len({entry.prompt.casefold() for entry in entries}) == len(entries)
+    later = entries[72_000:]
+    assert Counter(entry.task for entry in later) == {task: 10 for task in INSTRUCTION_TASKS if task != "calendar"}
+    assert Counter(entry.task for entry in entries[:72_000]) == dict.fromkeys(INSTRUCTION_TASKS, 6_000)
+    for entry in later:
+        if entry.task == "reverse":
+            assert re.split(", | ", entry.answer) == entry.words[::-1]

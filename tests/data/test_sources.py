@@ -245,6 +245,8 @@ def test_unknown_kinds_and_names_list_the_known_ones(tmp_path):
         load_text(str(tmp_path))
     with pytest.raises(UserError, match="no built-in data set 'novels'; there is builtin:stories"):
         load_text("builtin:novels")
+    with pytest.raises(UserError, match="the source is empty"):
+        load_text(" ")
     with pytest.raises(UserError, match="say builtin:stories"):
         load_text("stories")
 

@@ -212,7 +212,7 @@ def test_options_of_the_hub_are_those_of_the_source_alone(instruct, monkeypatch:
         asked[source, options["split"]] = (options["name"], options["revision"])
         question = {"role": "user", "content": f"{source} {options['split']}", "input": None}
         rows = [[question, {"role": "assistant", "content": "Yes.", "input": None}]]
-        return LoadedConversations(datasets.Dataset.from_dict({"messages": rows}), "messages", [])
+        return LoadedConversations(datasets.Dataset.from_dict({"messages": rows}), "messages", [], 0)
 
     asked: dict[tuple[str, str], tuple[str | None, str | None]] = {}
     monkeypatch.setattr(instruction_corpus, "load_conversations", load)

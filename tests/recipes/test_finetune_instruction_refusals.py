@@ -36,6 +36,8 @@ def test_an_entry_without_an_answer_is_left_out_where_that_is_asked_for(instruct
     entries = json.loads(instruction_file.read_text(encoding="utf-8"))
     source = written(instruct.folder / "entries.jsonl", *entries, {"instruction": "say nothing", "output": ""})
     assert "1 without an answer dropped" in instruct.run(source=source, unanswered="drop", max_steps=1)
+    report = json.loads((instruct.output_dir / "report.json").read_text(encoding="utf-8"))
+    assert report["counts"]["unanswered"] == 1
 
 
 @pytest.mark.parametrize(
