@@ -120,10 +120,11 @@ def load_conversations(
     and the description names them.
 
     Args:
-        source: `builtin:instructions`, or `builtin:instructions-large` with more to train on; a local file (.json, .jsonl, .parquet, each also with .gz, and .csv and .tsv for
-            the forms that need no lists) or a folder of such files, read in sorted order; else a Hub id.
-        split: the split of a Hub data set, in `datasets`' syntax, or of a built-in one (train, validation,
-            test); everything else has only `train`.
+        source: `builtin:instructions`, or `builtin:instructions-large` with more to train on; a local file (.json,
+            .jsonl, .parquet, each also with .gz, and .csv and .tsv for the forms that need no lists) or a folder of
+            such files, read in sorted order; else a Hub id.
+        split: the split of a Hub data set, in `datasets`' syntax, or of a built-in one (train, validation, test);
+            everything else has only `train`.
         form: read the columns of this form, whatever else is there.
         unanswered: what becomes of a conversation that ends with the user's message or an empty answer: `refuse` it and
             say where it is, `drop` it and count it, or `keep` it, to be answered: then the columns of answers need not

@@ -16,8 +16,8 @@ class InstructionConfig(TrainingConfig):
     """Finetuning for instructions: which conversations, in which template, which pretrained model learns to answer."""
 
     source: str
-    """Conversations: builtin:instructions, builtin:instructions-large (the same with 150,000 to train on), a local file or
-    folder (json, jsonl, csv, tsv, parquet, gz), or a Hub id."""
+    """Conversations: builtin:instructions, builtin:instructions-large (the same with 150,000 to train on), a local
+    file or folder (json, jsonl, csv, tsv, parquet, gz), or a Hub id."""
     form: Form | None = None
     """How the source writes them: alpaca, messages, prompt_completion or sharegpt. Default: as its columns say."""
     source_config: str | None = None

@@ -52,7 +52,7 @@ class PretrainConfig(TrainingConfig):
     tokenizer_vocab_size: int = 2048
     """Ids of a newly trained tokenizer, added tokens not counted."""
     tokenizer_split_digits: bool = False
-    """Whether a newly trained tokenizer makes a token of each digit, so that the model sees what a number is made of."""
+    """Whether a newly trained tokenizer makes a token of each digit: the model sees what a number is made of."""
     added_tokens: list[str] = field(default_factory=list)
     """Pieces of text that become one token wherever they stand, also within words, e.g. --added_tokens '["Lindale"]'.
     Their embeddings begin at the mean of the others in a model from init_from."""

@@ -1,4 +1,4 @@
-"""AdamW or Muon with decay for matrices only, and the learning rate as a function of the step (the book's appendix D)."""
+"""AdamW or Muon, with decay for matrices only, and the learning rate by the step (the book's appendix D)."""
 
 import math
 from collections.abc import Iterable

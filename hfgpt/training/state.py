@@ -190,8 +190,8 @@ def refuse_another_run(checkpoint: Path, fingerprint: Mapping[str, str], config:
         The contents of `run.json`.
 
     Raises:
-        UserError: If the checkpoint belongs to another data set, tokenizer, model shape, order of examples or optimizer,
-            or holds no state of a run that this version can read.
+        UserError: If the checkpoint belongs to another data set, tokenizer, model shape, order of examples or
+            optimizer, or holds no state of a run that this version can read.
     """
     try:
         progress: dict[str, Any] = json.loads((checkpoint / FOLDER / "run.json").read_text(encoding="utf-8"))

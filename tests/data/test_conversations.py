@@ -314,7 +314,9 @@ def test_lone_surrogates_are_replaced_and_counted(tmp_path, caplog):
 
 
 def test_the_large_built_in_instructions_begin_with_the_others_and_have_their_validation_and_test():
-    large, usual = (load_conversations(source).dataset for source in ("builtin:instructions-large", "builtin:instructions"))
+    large, usual = (
+        load_conversations(source).dataset for source in ("builtin:instructions-large", "builtin:instructions")
+    )
     assert (len(large), len(usual)) == (150_000, 20_000)
     assert large.select(range(500)).to_list() == usual.select(range(500)).to_list()
     assert large[19_999] == usual[19_999]
