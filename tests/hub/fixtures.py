@@ -13,17 +13,11 @@ import pytest
 if TYPE_CHECKING:
     from .server import LoopbackHub
 
-__all__ = ["hub", "hub_environment", "run_python"]
-
-
-@pytest.fixture
-def hub_environment(tmp_path: Path) -> Callable[["LoopbackHub"], dict[str, str | None]]:
-    """A maker of the variables by which a process talks to a Hub on loopback alone, with caches of its own."""
-    return lambda hub: environment_of(hub, tmp_path / "hf_home")
+__all__ = ["environment_of", "hub", "run_python"]
 
 
 def environment_of(hub: "LoopbackHub", home: Path) -> dict[str, str | None]:
-    """The variables, and None for those that must not be there."""
+    """The variables by which a process talks to this Hub alone, with caches of its own; None: must not be there."""
     return {
         "HF_ENDPOINT": hub.endpoint,
         "HF_TOKEN": hub.token,
@@ -105,14 +99,16 @@ def run_python(tmp_path: Path) -> Callable[..., "subprocess.CompletedProcess[str
     """A function that runs Python in a fresh process, which sees the Hub of the fixture `hub` if that is used, too.
 
     Its first argument is a script's text or a list of the interpreter's arguments; `without_hfgpt=True` lets every
-    import of hfgpt fail there; `check=False` accepts that the process fails; variables of the environment follow by name.
+    import of hfgpt fail in a script; `check=False` accepts that the process fails; variables of the environment follow
+    by name, and None takes one away.
     """
 
     def run(
         code: str | list[str], *, without_hfgpt: bool = False, check: bool = True, cwd: Path = tmp_path,
-        timeout: float = 300, **variables: str,
+        timeout: float = 300, **variables: str | None,
     ) -> "subprocess.CompletedProcess[str]":  # fmt: skip
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+        wanted = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+        environment = {name: value for name, value in wanted.items() if value is not None}
         arguments = list(code) if not isinstance(code, str) else [str(tmp_path / "script.py")]
         if isinstance(code, str):
             if without_hfgpt:

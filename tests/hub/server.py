@@ -45,7 +45,7 @@ class LoopbackHub:
         add_access(app)
         for part in (cards, committing, discussions, files, repositories):
             app.register_blueprint(part.blueprint)
-        self.thread = threading.Thread(target=self.server.serve_forever, name="loopback hub", daemon=True)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), name="loopback hub", daemon=True)
         self.thread.start()
 
     def serve(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -77,8 +77,8 @@ class LoopbackHub:
         """Let the next `times` requests fail whose "METHOD PATH" contains `route` (None: any).
 
         `what` is a status ("401", "403", "404", "409", "429" with `retry_after` seconds, "500", "503"; `message`
-        replaces the Hub's words), "cut" (the connection breaks in the middle of the body; without a route, in the next upload of
-        a large file), or "slow" (the body is read or sent in `seconds`).
+        replaces the Hub's words), "cut" (the connection breaks in the middle of the body; without a route, in the next
+        upload of a large file), or "slow" (the body is read or sent in `seconds`).
         """
         if route is None:
             route = "PUT /lfs-storage" if what == "cut" else ""
