@@ -19,6 +19,7 @@ from hfgpt.evaluation.classification import evaluate_classifier
 from hfgpt.evaluation.classification_report import build_report, draw_pictures, report_table, write_report
 from hfgpt.evaluation.metrics import load_metric
 from hfgpt.evaluation.text_baselines import MAJORITY, TFIDF, log_probabilities, majority_baseline, tfidf_baseline
+from hfgpt.hub.run_record import RunRecord
 from hfgpt.training.events import TrainingRun
 from hfgpt.training.memory import MicroBatching, in_parts
 from hfgpt.training.processes import on_main_process
@@ -28,6 +29,7 @@ from .classification_config import ClassificationConfig
 from .console import print_table
 from .finetuned_classifier import FinetunedClassifier
 from .labelled_corpus import LabelledCorpus
+from .model_card import card_of_classifier
 from .run_folder import save_final, write_results
 
 __all__ = ["ClassificationResults", "check_metrics", "class_logits"]
@@ -87,9 +89,10 @@ class ClassificationResults:
         parts: dict[str, Dataset],
         classifier: FinetunedClassifier,
         accelerator: Accelerator,
+        record: RunRecord,
     ) -> None:
         self.config, self.corpus, self.task, self.parts = config, corpus, task, parts
-        self.classifier, self.accelerator = classifier, accelerator
+        self.classifier, self.accelerator, self.record = classifier, accelerator, record
         self.started = time.perf_counter()
 
     def _logits(self, part: str) -> NDArray[np.float64]:
@@ -145,6 +148,9 @@ class ClassificationResults:
         write_results(folder, self._summary(run, report))
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         pictures = draw_pictures(report, lines, validation_accuracies, folder)
+        seconds = time.perf_counter() - self.started
+        model = self.classifier.model
+        card_of_classifier(run, self.corpus, self.config, self.record, final, model, report, seconds=seconds)
         self._print(report, [folder / "loss_curve.png", *pictures], final)
 
     def _report(

@@ -33,6 +33,7 @@ from .finetuned_classifier import FinetunedClassifier, weighted_cross_entropy
 from .frozen_cache import CacheDecision, CachedTexts, cache_trunk_states, collate_states, decide_cache
 from .labelled_corpus import EncodedTexts, LabelledCorpus, collate_texts, load_splits, prepare_labelled_corpus
 from .lora import load_unmerged, save_unmerged
+from .model_card import run_record
 from .run_folder import check_run_folder, find_checkpoint, save_model
 from .running import run_command, train_in_folder
 
@@ -78,7 +79,8 @@ def finetune_classification(config: ClassificationConfig) -> TrainingRun:
     num_training_steps(task.train_examples, config)  # refuses too few texts
     folder = Path(config.output_dir)
     decision = task.decide_cache(classifier, folder, accelerator)
-    results = ClassificationResults(config, corpus, task, task.parts, classifier, accelerator)
+    record = run_record(config, model)
+    results = ClassificationResults(config, corpus, task, task.parts, classifier, accelerator, record)
     on_main_process(accelerator, results.measure_baselines)
 
     def begin() -> None:
@@ -102,7 +104,7 @@ def finetune_classification(config: ClassificationConfig) -> TrainingRun:
             f"trained on {accelerator.device}: {classifier.describe()}",
             decision.reason,
         ],
-        callbacks=[LossCurve(unit="nats per text")],
+        callbacks=[record, LossCurve(unit="nats per text")],
         save_model=save,
         begin=begin,
         finish=results.finish,

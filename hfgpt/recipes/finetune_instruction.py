@@ -40,6 +40,7 @@ from .instruction_corpus import (
 )
 from .instruction_results import InstructionResults
 from .lora import add_lora_to_language_model, describe_trained, load_unmerged, merged_weights, save_unmerged
+from .model_card import run_record
 from .run_folder import check_run_folder, find_checkpoint, save_model
 from .running import run_command, train_in_folder
 
@@ -65,6 +66,7 @@ def finetune_instruction(config: InstructionConfig) -> TrainingRun:
     resume_from = find_checkpoint(config, accelerator)
     tokenizer, new_tokens = chat_tokenizer(config)
     model = load_language_model(config, resume_from)
+    record = run_record(config, model)
     loaded = load_conversation_splits(config, accelerator)
     corpus = prepare_instruction_corpus(config, loaded, tokenizer, model.config.max_position_embeddings)
     set_seed(config.seed)
@@ -82,7 +84,7 @@ def finetune_instruction(config: InstructionConfig) -> TrainingRun:
             load_unmerged(model, resume_from)
     task = Answering(corpus, config)
     num_training_steps(task.train_examples, config)  # refuses too few conversations
-    results = InstructionResults(config, corpus, model, accelerator)
+    results = InstructionResults(config, corpus, model, accelerator, record)
 
     def save(folder: Path, weights: dict[str, Tensor]) -> None:
         save_unmerged(model, folder, weights)
@@ -100,7 +102,7 @@ def finetune_instruction(config: InstructionConfig) -> TrainingRun:
             *task.description,
             f"trained on {accelerator.device}: {describe_trained(model)}",
         ],
-        callbacks=[LossCurve()],
+        callbacks=[record, LossCurve()],
         save_model=save,
         begin=lambda: results.begin(resume_from),
         finish=results.finish,

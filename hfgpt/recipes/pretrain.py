@@ -19,6 +19,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from hfgpt import HfGptConfig, HfGptForCausalLM, HfGptPreTrainedModel
 from hfgpt.errors import UserError
+from hfgpt.hub.run_record import RunRecord
 from hfgpt.serving.defaults import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
 from hfgpt.serving.generation import continue_prompt, encode_prompt
 from hfgpt.serving.loading import load_model
@@ -32,6 +33,8 @@ from hfgpt.training.task import Batch, Task
 from .console import print_table
 from .corpus import Corpus, prepare_corpus
 from .embeddings import make_room, refuse_large_tokenizer
+from .loss_interval import loss_interval
+from .model_card import card_of_pretraining, run_record
 from .pretrain_config import PretrainConfig
 from .run_folder import (
     check_run_folder,
@@ -75,6 +78,7 @@ def pretrain(config: PretrainConfig) -> TrainingRun:
         else make_room(checkpoint, len(corpus.tokenizer), len(corpus.new_tokens))
     )
     check_fit(model, corpus.tokenizer, config)
+    record = run_record(config, model)
     model.generation_config = default_generation_config(corpus.tokenizer, model.config.max_position_embeddings)
     corpus.tokenizer.model_max_length = model.config.max_position_embeddings  # saved with the model in final/
     num_training_steps(corpus.train, config)  # refuses too little text
@@ -91,21 +95,33 @@ def pretrain(config: PretrainConfig) -> TrainingRun:
             f"model: {model.num_parameters():,} parameters on {accelerator.device}",
         ],
         callbacks=[
+            record,
             LossCurve(corpus.baseline_losses),
             SampleText(corpus.tokenizer, config.sample_prompts, config.sample_max_new_tokens, config.seed),
         ],
         save_model=lambda path, weights: save_model(path, model, corpus.tokenizer, config, weights),
-        finish=lambda run, folder: _finish(run, corpus, config, folder, time.perf_counter() - started),
+        finish=lambda run, folder: _finish(run, task, corpus, config, record, folder, started),
     )
 
 
-def _finish(run: TrainingRun, corpus: Corpus, config: PretrainConfig, folder: Path, seconds: float) -> None:
+def _finish(
+    run: TrainingRun,
+    task: Task,
+    corpus: Corpus,
+    config: PretrainConfig,
+    record: RunRecord,
+    folder: Path,
+    started: float,
+) -> None:
     """Save what a finished run leaves, and say what it reached."""
+    interval = loss_interval(run, task)
     if not run.is_main_process:
         return
     assert isinstance(run.model, HfGptPreTrainedModel)
+    seconds = time.perf_counter() - started
     final = save_final(folder, run.model, corpus.tokenizer, config)
     write_results(folder, results(run, corpus, seconds))
+    card_of_pretraining(run, corpus, config, record, final, seconds=seconds, interval=interval)
     print_results(run, corpus, seconds)
     print_reloaded_sample(final, config)
     print(f"Loss curve: {folder / 'loss_curve.png'}   Numbers: {folder / 'metrics.jsonl'}   Model: {final}")
