@@ -19,11 +19,12 @@ class EnergyMeter:
 
     Args:
         device: What the run computes on. A GPU's own counter is read; the processor's always, where that is allowed.
+        joules: What was counted before this process, which is to be added to.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, joules: Mapping[str, float] | None = None) -> None:
         self.device = device
-        self.joules: dict[str, float] = {}
+        self.joules: dict[str, float] = dict(joules or {})
         self._last = read_counters(device)
 
     def look(self) -> None:

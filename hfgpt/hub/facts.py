@@ -20,7 +20,6 @@ from .facts_file import CARD_FACTS, FORMAT_VERSION
 from .lineage import weights_fingerprint
 from .machine import git_commit, hardware, launch_command, versions
 from .public_text import public_text, public_value
-from .repositories import is_repository, look_up
 from .run_record import RunRecord
 
 __all__ = ["CARD_FACTS", "collect_facts", "data_source", "hyperparameters"]
@@ -151,9 +150,9 @@ def data_source(
     source: str,
     *,
     use: str,
+    repository: Mapping[str, Any] | None = None,
     split: str | None = None,
     config_name: str | None = None,
-    revision: str | None = None,
     description: str | None = None,
     parts: Sequence[Mapping[str, Any]] = (),
     lines: Sequence[str] = (),
@@ -163,15 +162,14 @@ def data_source(
     Args:
         source: As the configuration gives it.
         use: What it was read for.
+        repository: What the Hub says of it; see `Repository`. None if it is not there.
         split: Of a Hub data set.
         config_name: Of a Hub data set.
-        revision: Branch, tag or commit that was asked for.
         description: Of built-in data.
         parts: Each a `name`, `examples`, their `unit`, and where they are known `tokens` and a `fingerprint`.
         lines: What was read, left out and split, as it was printed.
     """
-    kind = "builtin" if source.startswith("builtin:") else "hub" if is_repository(source) else "local"
-    repository = look_up(source, "dataset", revision).to_dict() if kind == "hub" else None
+    kind = "builtin" if source.startswith("builtin:") else "local" if repository is None else "hub"
     return {
         "source": public_text(source),
         "kind": kind,
@@ -179,9 +177,9 @@ def data_source(
         "split": split if kind == "hub" else None,
         "config": config_name,
         "description": description,
-        "repository": repository,
-        "licence": BUILTIN_LICENCE if kind == "builtin" else repository and repository["licence"],
-        "languages": ["en"] if kind == "builtin" else repository["languages"] if repository else [],
+        "repository": None if repository is None else dict(repository),
+        "licence": BUILTIN_LICENCE if kind == "builtin" else None if repository is None else repository["licence"],
+        "languages": ["en"] if kind == "builtin" else [] if repository is None else repository["languages"],
         "parts": [dict(part) for part in parts],
         "lines": [public_text(line) for line in lines],
     }

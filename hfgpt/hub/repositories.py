@@ -25,7 +25,7 @@ class Repository:
     id: str
     kind: Literal["model", "dataset"]
     revision: str | None = None
-    """The commit that `asked_for` meant when the Hub was asked."""
+    """The commit that `asked_for` meant when the Hub was asked, which is when training began."""
     asked_for: str | None = None
     """Branch, tag or commit; None: the main branch."""
     licence: str | None = None

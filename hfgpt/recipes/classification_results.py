@@ -26,10 +26,10 @@ from hfgpt.training.processes import on_main_process
 from hfgpt.training.task import Batch, Task
 
 from .classification_config import ClassificationConfig
+from .classifier_card import write_classifier_card
 from .console import print_table
 from .finetuned_classifier import FinetunedClassifier
 from .labelled_corpus import LabelledCorpus
-from .model_card import card_of_classifier
 from .run_folder import save_final, write_results
 
 __all__ = ["ClassificationResults", "check_metrics", "class_logits"]
@@ -150,7 +150,7 @@ class ClassificationResults:
         pictures = draw_pictures(report, lines, validation_accuracies, folder)
         seconds = time.perf_counter() - self.started
         model = self.classifier.model
-        card_of_classifier(run, self.corpus, self.config, self.record, final, model, report, seconds=seconds)
+        write_classifier_card(run, self.corpus, self.config, self.record, final, model, report, seconds=seconds)
         self._print(report, [folder / "loss_curve.png", *pictures], final)
 
     def _report(

@@ -27,13 +27,13 @@ from hfgpt.training.processes import on_main_process
 from hfgpt.training.reports import LossCurve
 from hfgpt.training.task import Batch, Task
 
+from .card_parts import run_record
 from .classification_config import ClassificationConfig
 from .classification_results import ClassificationResults, check_metrics
 from .finetuned_classifier import FinetunedClassifier, weighted_cross_entropy
 from .frozen_cache import CacheDecision, CachedTexts, cache_trunk_states, collate_states, decide_cache
 from .labelled_corpus import EncodedTexts, LabelledCorpus, collate_texts, load_splits, prepare_labelled_corpus
 from .lora import load_unmerged, save_unmerged
-from .model_card import run_record
 from .run_folder import check_run_folder, find_checkpoint, save_model
 from .running import run_command, train_in_folder
 

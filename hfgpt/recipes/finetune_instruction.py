@@ -30,6 +30,7 @@ from hfgpt.training.reports import LossCurve
 from hfgpt.training.task import Batch, Task
 
 from .answer_loss import answer_loss
+from .card_parts import run_record
 from .embeddings import make_room, refuse_large_tokenizer
 from .instruction_config import InstructionConfig
 from .instruction_corpus import (
@@ -40,7 +41,6 @@ from .instruction_corpus import (
 )
 from .instruction_results import InstructionResults
 from .lora import add_lora_to_language_model, describe_trained, load_unmerged, merged_weights, save_unmerged
-from .model_card import run_record
 from .run_folder import check_run_folder, find_checkpoint, save_model
 from .running import run_command, train_in_folder
 

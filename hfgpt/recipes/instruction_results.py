@@ -20,11 +20,11 @@ from hfgpt.training.disk import replace_text
 from hfgpt.training.events import TrainingRun
 from hfgpt.training.processes import on_every_process, on_main_process
 
+from .assistant_card import write_assistant_card
 from .console import print_table
 from .instruction_config import InstructionConfig
 from .instruction_corpus import InstructionCorpus
 from .lora import merged_weights
-from .model_card import card_of_assistant
 from .run_folder import save_final, write_results
 
 __all__ = ["ANSWERS", "InstructionResults", "print_samples", "print_scores"]
@@ -114,7 +114,7 @@ class InstructionResults:
         if report.get("test", {}).get("by_task"):
             draw_exact_match(report["test"]["by_task"], folder / PICTURE)
         seconds = time.perf_counter() - self.started
-        card_of_assistant(run, corpus, self.config, self.record, final, self.model, report, lines, seconds=seconds)
+        write_assistant_card(run, corpus, self.config, self.record, final, self.model, report, lines, seconds=seconds)
         self._print(run, report, lines, final)
 
     def _summary(self, run: TrainingRun, report: dict[str, Any]) -> dict[str, Any]:

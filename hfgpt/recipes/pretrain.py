@@ -4,7 +4,6 @@ accelerate launch recipes/pretrain.py --config demo
 hfgpt pretrain --config demo --learning_rate 1e-3
 """
 
-import math
 import shlex
 import time
 from collections.abc import Sequence
@@ -30,12 +29,12 @@ from hfgpt.training.events import TrainingRun
 from hfgpt.training.reports import LossCurve
 from hfgpt.training.task import Batch, Task
 
+from .card_parts import run_record
 from .console import print_table
 from .corpus import Corpus, prepare_corpus
 from .embeddings import make_room, refuse_large_tokenizer
-from .loss_interval import loss_interval
-from .model_card import card_of_pretraining, run_record
 from .pretrain_config import PretrainConfig
+from .pretraining_card import write_pretraining_card
 from .run_folder import (
     check_run_folder,
     find_checkpoint,
@@ -45,6 +44,7 @@ from .run_folder import (
 )
 from .running import run_command, train_in_folder
 from .samples import SampleText
+from .validation_loss import bits_per_byte, loss_interval, perplexity
 
 __all__ = ["LanguageModeling", "main", "pretrain"]
 
@@ -121,7 +121,7 @@ def _finish(
     seconds = time.perf_counter() - started
     final = save_final(folder, run.model, corpus.tokenizer, config)
     write_results(folder, results(run, corpus, seconds))
-    card_of_pretraining(run, corpus, config, record, final, seconds=seconds, interval=interval)
+    write_pretraining_card(run, corpus, config, record, final, seconds=seconds, interval=interval)
     print_results(run, corpus, seconds)
     print_reloaded_sample(final, config)
     print(f"Loss curve: {folder / 'loss_curve.png'}   Numbers: {folder / 'metrics.jsonl'}   Model: {final}")
@@ -164,16 +164,6 @@ class LanguageModeling(Task):
             "perplexity": perplexity(loss),
             "bits_per_byte": bits_per_byte(loss, self.tokens_per_byte),
         }
-
-
-def perplexity(loss: float) -> float:
-    """The exponential of nats per token; infinite where it overflows."""
-    return math.exp(loss) if loss < 700 else math.inf
-
-
-def bits_per_byte(loss: float, tokens_per_byte: float) -> float:
-    """Nats per token as bits per byte of the text."""
-    return loss * tokens_per_byte / math.log(2)
 
 
 def new_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> HfGptPreTrainedModel:

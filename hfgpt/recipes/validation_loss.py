@@ -1,4 +1,6 @@
-"""How much a validation loss owes to the choice of the validation text: its 95 % interval."""
+"""What a validation loss says: per token, per byte, and how much of it is owed to the choice of the text."""
+
+import math
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ from hfgpt.training.memory import MicroBatching, in_parts
 from hfgpt.training.processes import on_every_process
 from hfgpt.training.task import Batch, Task
 
-__all__ = ["FEWEST_BATCHES", "METHOD", "loss_interval"]
+__all__ = ["FEWEST_BATCHES", "METHOD", "bits_per_byte", "loss_interval", "perplexity"]
 
 METHOD = (
     "percentile bootstrap over batches of neighbouring blocks of the validation text, which have stories and sentences "
@@ -21,6 +23,16 @@ METHOD = (
 
 # Of fewer, resampling says too little.
 FEWEST_BATCHES = 20
+
+
+def perplexity(loss: float) -> float:
+    """The exponential of nats per token; infinite where it overflows."""
+    return math.exp(loss) if loss < 700 else math.inf
+
+
+def bits_per_byte(loss: float, tokens_per_byte: float) -> float:
+    """Nats per token as bits per byte of the text."""
+    return loss * tokens_per_byte / math.log(2)
 
 
 @torch.no_grad()
