@@ -1,10 +1,8 @@
 """`hfgpt push`: a trained model to the Hub, or, with --dry-run, what that would send."""
 
 import json
-import sys
 from pathlib import Path
 
-from hfgpt.hub.hub_errors import HubError
 from hfgpt.hub.pushing import Layout, Pushed, push
 from hfgpt.recipes.console import print_table
 
@@ -28,23 +26,19 @@ def run(
 
     Raises:
         UserError: As `hfgpt.hub.pushing.push`.
-        SystemExit: With status 1 if the Hub or the network has failed, which is not the user's mistake.
+        OutageError: Likewise.
     """
-    try:
-        pushed = push(
-            folder,
-            repo_id,
-            private=private,
-            revision=revision,
-            create_pr=create_pr,
-            dry_run=dry_run,
-            layout=layout,
-            token=token,
-            commit_message=message,
-        )
-    except HubError as error:
-        print(f"hfgpt: error: {error}", file=sys.stderr)
-        raise SystemExit(1) from error
+    pushed = push(
+        folder,
+        repo_id,
+        private=private,
+        revision=revision,
+        create_pr=create_pr,
+        dry_run=dry_run,
+        layout=layout,
+        token=token,
+        commit_message=message,
+    )
     if as_json:
         print(json.dumps(_as_dict(pushed), indent=2, ensure_ascii=False))
     else:

@@ -142,7 +142,7 @@ def _of_model(folder: Path) -> Selection:
 
 def _of_run(folder: Path) -> Selection:
     model = _of_model(folder / "final")
-    run = _select(folder, {*RUN, "config.yaml"}, "not one of the files of a run", skip="final")
+    run = _select(folder, {*RUN, CARD_FACTS, "config.yaml"}, "not one of the files of a run", skip="final")
     files, left_out = list(model.files), [LeftOut(f"final/{item.path}", item.reason) for item in model.left_out]
     run_config = model.find(RUN_CONFIG)
     for file in run.files:

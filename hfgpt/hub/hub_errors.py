@@ -18,9 +18,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from hfgpt.errors import UserError
+from hfgpt.errors import OutageError, UserError
 
-__all__ = ["HubError", "said_in_a_sentence", "with_patience"]
+__all__ = ["said_in_a_sentence", "with_patience"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +40,6 @@ WAITS = (1.0, 2.0, 4.0, 8.0)
 
 LONGEST_WAIT = 300.0
 """Seconds; the Hub counts requests in windows of five minutes."""
-
-
-class HubError(RuntimeError):
-    """The Hub or the way to it has failed, which is nobody's mistake here; one sentence says what may help."""
 
 
 def with_patience(request: Callable[[], ResultT]) -> ResultT:
@@ -80,23 +76,23 @@ def said_in_a_sentence(repo_id: str, so_far: Callable[[], str] = str) -> Iterato
 
     Raises:
         UserError: If the user can mend it.
-        HubError: If it is the Hub's, or the network's.
+        OutageError: If it is the Hub's, or the network's.
     """
     try:
         yield
     except RuntimeError as error:  # "Error while uploading ...": what happened is its cause
         cause = error.__cause__
-        if isinstance(error, HubError) or not isinstance(cause, TransportError | OSError):
+        if isinstance(error, OutageError) or not isinstance(cause, TransportError | OSError):
             raise
         raise _in_a_sentence(cause, repo_id, so_far()) from error
     except (TransportError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled) as error:
         raise _in_a_sentence(error, repo_id, so_far()) from error
 
 
-def _in_a_sentence(error: BaseException, repo_id: str, so_far: str) -> UserError | HubError:
+def _in_a_sentence(error: BaseException, repo_id: str, so_far: str) -> UserError | OutageError:
     said, remedy, is_users = _reading(error, repo_id)
     sentence = f"{said}{so_far}: {remedy}."
-    return UserError(sentence) if is_users else HubError(sentence)
+    return UserError(sentence) if is_users else OutageError(sentence)
 
 
 def _reading(error: BaseException, repo_id: str) -> tuple[str, str, bool]:

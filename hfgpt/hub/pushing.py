@@ -79,7 +79,7 @@ def push(
 
     Raises:
         UserError: If there is no model in the folder, or something private in its files; or if the Hub refuses.
-        HubError: If the Hub, or the network on the way to it, has failed for longer than patience lasts.
+        OutageError: If the Hub, or the network on the way to it, has failed for longer than patience lasts.
     """
     folder = Path(folder).expanduser()
     _check_name(repo_id)
@@ -116,7 +116,7 @@ def check_account(repo_id: str, api: HfApi, *, propose: bool = False) -> str:
 
     Raises:
         UserError: If name, token or rights are wrong, or another kind of repository has the name.
-        HubError: If the Hub cannot be asked.
+        OutageError: If the Hub cannot be asked.
     """
     _check_name(repo_id)
     with said_in_a_sentence(repo_id):

@@ -82,11 +82,12 @@ DETECTORS = (
 WITHOUT_NAMES = ("tokenizer.json", "vocab.json", "merges.txt", "encoder.json", "vocab.bpe")
 
 # Words of many a card: they tell nobody anything, and would stop every push from a machine or an account of that name.
-COMMON_NAMES = frozenset(
-    """root user users admin administrator ubuntu debian fedora centos linux runner docker container jovyan colab kaggle
+_COMMON = """
+    root user users admin administrator ubuntu debian fedora centos linux runner docker container jovyan colab kaggle
     notebook vagrant localhost localdomain local server computer machine laptop desktop node host home test build data
-    train training model models work worker main default python""".split()
-)
+    train training model models work worker main default python
+"""
+COMMON_NAMES = frozenset(_COMMON.split())
 
 # Folders that every machine of a kind has.
 SYSTEM_FOLDERS = frozenset(["bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "proc", "sbin", "sys", "usr"])

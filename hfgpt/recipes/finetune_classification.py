@@ -32,6 +32,7 @@ from .classification_config import ClassificationConfig
 from .classification_results import ClassificationResults, check_metrics
 from .finetuned_classifier import FinetunedClassifier, weighted_cross_entropy
 from .frozen_cache import CacheDecision, CachedTexts, cache_trunk_states, collate_states, decide_cache
+from .hub_push import check_hub
 from .labelled_corpus import EncodedTexts, LabelledCorpus, collate_texts, load_splits, prepare_labelled_corpus
 from .lora import load_unmerged, save_unmerged
 from .run_folder import check_run_folder, find_checkpoint, save_model
@@ -56,6 +57,7 @@ def finetune_classification(config: ClassificationConfig) -> TrainingRun:
     """
     accelerator = start_accelerator(config)
     check_run_folder(config)
+    check_hub(config, accelerator)
     resume_from = find_checkpoint(config, accelerator)
     on_main_process(accelerator, lambda: check_metrics(config.extra_metrics))
     tokenizer = load_tokenizer(config.tokenizer or config.init_from)

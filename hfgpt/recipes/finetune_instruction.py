@@ -32,6 +32,7 @@ from hfgpt.training.task import Batch, Task
 from .answer_loss import answer_loss
 from .card_parts import run_record
 from .embeddings import make_room, refuse_large_tokenizer
+from .hub_push import check_hub
 from .instruction_config import InstructionConfig
 from .instruction_corpus import (
     InstructionCorpus,
@@ -63,6 +64,7 @@ def finetune_instruction(config: InstructionConfig) -> TrainingRun:
     """
     accelerator = start_accelerator(config)
     check_run_folder(config)
+    check_hub(config, accelerator)
     resume_from = find_checkpoint(config, accelerator)
     tokenizer, new_tokens = chat_tokenizer(config)
     model = load_language_model(config, resume_from)

@@ -33,6 +33,7 @@ from .card_parts import run_record
 from .console import print_table
 from .corpus import Corpus, prepare_corpus
 from .embeddings import make_room, refuse_large_tokenizer
+from .hub_push import check_hub
 from .pretrain_config import PretrainConfig
 from .pretraining_card import write_pretraining_card
 from .run_folder import (
@@ -66,6 +67,7 @@ def pretrain(config: PretrainConfig) -> TrainingRun:
     started = time.perf_counter()
     accelerator = start_accelerator(config)
     check_run_folder(config)
+    check_hub(config, accelerator)
     resume_from = find_checkpoint(config, accelerator)
     source = config.init_from if resume_from is None else str(resume_from)
     checkpoint = None if source is None else load_checkpoint(source, config)

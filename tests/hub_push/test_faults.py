@@ -9,9 +9,8 @@ from huggingface_hub import constants
 from huggingface_hub.utils import _http
 
 from hfgpt import HfGptForCausalLM
-from hfgpt.errors import UserError
+from hfgpt.errors import OutageError, UserError
 from hfgpt.hub import hub_errors
-from hfgpt.hub.hub_errors import HubError
 from hfgpt.hub.pushing import push
 
 if TYPE_CHECKING:
@@ -105,10 +104,10 @@ def test_offline_mode(hub: "LoopbackHub", model_folder: Path, monkeypatch: pytes
         ("403", "/commit/", UserError, "This token may not write to tester/model"),
         ("404", "/preupload/", UserError, "There is no model repository tester/model that this account may see"),
         ("409", "/commit/", UserError, "tester/model is being changed by somebody else"),
-        ("429", "/commit/", HubError, "The Hub takes no more requests from this account for now"),
-        ("500", "/commit/", HubError, "The Hub has failed (500)"),
-        ("503", "/preupload/", HubError, "The Hub has failed (503)"),
-        ("cut", "PUT /lfs-storage", HubError, "The connection to the Hub broke ("),
+        ("429", "/commit/", OutageError, "The Hub takes no more requests from this account for now"),
+        ("500", "/commit/", OutageError, "The Hub has failed (500)"),
+        ("503", "/preupload/", OutageError, "The Hub has failed (503)"),
+        ("cut", "PUT /lfs-storage", OutageError, "The connection to the Hub broke ("),
     ],
 )
 def test_each_fault_is_one_sentence_that_names_the_new_repository_and_a_retry_completes(
@@ -154,7 +153,7 @@ def test_an_interrupted_upload_goes_on_where_it_was(hub: "LoopbackHub", sharded:
     num_shards = len(list(sharded.glob("*.safetensors")))
     assert num_shards > 1
     hub.fail("cut", times=100, route="/commit/")  # after the large files
-    sentence_of(HubError, sharded, REPO)
+    sentence_of(OutageError, sharded, REPO)
     assert len(puts(hub)) == num_shards
     hub.faults.waiting.clear()
     hub.requests.clear()
@@ -167,7 +166,7 @@ def test_of_an_upload_that_broke_only_what_is_missing_is_sent(hub: "LoopbackHub"
     num_shards = len(list(sharded.glob("*.safetensors")))
     hub.fail("cut", times=6)  # one file more often than the library tries, or several files less often
     hub.fail("503", times=100, route="/commit/")
-    sentence_of(HubError, sharded, REPO)
+    sentence_of(OutageError, sharded, REPO)
     arrived = len(puts(hub))
     hub.faults.waiting.clear()
     push(sharded, REPO)
