@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .hub.fixtures import hub, run_python  # fixtures of every test
+from .hub.fixtures import hub, run_python  # noqa: F401  # for every test
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -115,10 +115,10 @@ def test_gpt2_s_weights_load_from_the_hub(
 
 def test_a_card_is_validated_and_pushed(hub: "LoopbackHub") -> None:
     HfApi().create_repo("tester/model")
+    result = EvalResult("text-generation", "text", "Stories", "perplexity", 2.2, dataset_args={"split": "test"})
     data = ModelCardData(
-        language="en", license="apache-2.0", library_name="transformers", tags=["gpt"], base_model="openai-community/gpt2",
-        pipeline_tag="text-generation", model_name="A model",
-        eval_results=[EvalResult("text-generation", "text", "Stories", "perplexity", 2.2, dataset_args={"split": "test"})],
+        language="en", license="apache-2.0", library_name="transformers", pipeline_tag="text-generation",
+        tags=["gpt"], base_model="openai-community/gpt2", model_name="A model", eval_results=[result],
     )  # fmt: skip
     card = ModelCard(f"---\n{data.to_yaml()}\n---\n# A model\n")
     card.validate()

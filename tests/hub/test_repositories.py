@@ -1,5 +1,6 @@
 """The real client creates, describes and lists repositories on the Hub on loopback, and is told what it may not do."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -161,8 +162,7 @@ def test_branches_and_tags_stand_for_commits(hub: "LoopbackHub") -> None:
     api.upload_file(path_or_fileobj=b"3", path_in_repo="a.txt", repo_id="team/model")
 
     def content(revision: str) -> bytes:
-        with open(api.hf_hub_download("team/model", "a.txt", revision=revision), "rb") as file:
-            return file.read()
+        return Path(api.hf_hub_download("team/model", "a.txt", revision=revision)).read_bytes()
 
     assert [content(name) for name in ("v1", "work/small", "main", first.oid)] == [b"1", b"2", b"3", b"1"]
     refs = api.list_repo_refs("team/model")

@@ -111,8 +111,7 @@ def test_a_proposal_waits_on_a_branch_of_its_own_until_it_is_merged(hub: "Loopba
     assert info.pr_revision == "refs/pr/1"
     assert hub.repo("others/model")["a.txt"] == b"1"
     assert hub.repo("others/model", revision="refs/pr/1")["a.txt"] == b"2"
-    with open(api.hf_hub_download("others/model", "a.txt", revision="refs/pr/1"), "rb") as file:
-        assert file.read() == b"2"
+    assert Path(api.hf_hub_download("others/model", "a.txt", revision="refs/pr/1")).read_bytes() == b"2"
     details = api.get_discussion_details("others/model", 1)
     assert (details.title, details.status, details.is_pull_request) == ("A better a", "open", True)
     assert [found.name for found in api.list_repo_refs("others/model", include_pull_requests=True).pull_requests or []]
