@@ -70,7 +70,7 @@ def _read_gpus() -> dict[str, tuple[float, float]]:
     """Those that this machine's processes of the run compute on: the first so many that they see."""
     if find_spec("pynvml") is None:
         return {}
-    import pynvml
+    import pynvml  # type: ignore[import-not-found]  # nvidia-ml-py, which only a machine with such a GPU needs
 
     found = {}
     num_gpus = min(int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count())

@@ -85,10 +85,6 @@ def collect_facts(
     """
     parameters, dtype = _count_parameters(final)
     changed, defaults = hyperparameters(config)
-    lineage = {
-        "parent": None if record.parent is None else dict(record.parent),
-        "num_resumptions": record.num_resumptions,
-    }
     facts = {
         "format_version": FORMAT_VERSION,
         "recipe": recipe,
@@ -105,9 +101,9 @@ def collect_facts(
         },
         "weights": {"sha256": weights_fingerprint(final)},
         "tokenizer": dict(tokenizer),
-        "lineage": lineage,
+        "lineage": {"parent": record.parent, "num_resumptions": record.num_resumptions},
         "data": [dict(source) for source in data],
-        "licence": _licence(lineage["parent"], data),
+        "licence": _licence(record.parent, data),
         "training": {
             "steps": run.step,
             "planned_steps": run.num_steps,
@@ -136,7 +132,8 @@ def collect_facts(
 
 def hyperparameters(config: TrainingConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """The fields of a configuration that differ from their defaults, or have none; and the others."""
-    changed, defaults = {}, {}
+    changed: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         if field.name in NOT_LEARNED_BY or field.name.startswith("hub_"):
             continue
@@ -197,7 +194,8 @@ def _licence(parent: Mapping[str, Any] | None, data: Sequence[Mapping[str, Any]]
 
 def _count_parameters(folder: Path) -> tuple[int, str | None]:
     """How many numbers the saved weights hold, shared ones once, and in which format."""
-    count, dtypes = 0, set()
+    count = 0
+    dtypes: set[str] = set()
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as weights:
             for name in weights.keys():  # noqa: SIM118  # not a dictionary
@@ -205,5 +203,6 @@ def _count_parameters(folder: Path) -> tuple[int, str | None]:
                 size = 1
                 for length in piece.get_shape():
                     size *= length
-                count, dtypes = count + size, dtypes | {piece.get_dtype()}
+                count += size
+                dtypes.add(piece.get_dtype())
     return count, "/".join(sorted(dtypes)) or None

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
 
 from .facts_file import CARD_FACTS, parse_facts
 from .public_text import public_text
@@ -74,7 +73,7 @@ def _facts_on_the_hub(name: str, revision: str | None) -> dict[str, Any] | None:
     """None if there are none, or the Hub cannot be asked; `Repository.problem` says which."""
     try:
         return _read(Path(hf_hub_download(name, CARD_FACTS, revision=revision)))
-    except (EntryNotFoundError, *HUB_ERRORS):
+    except HUB_ERRORS:
         return None
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.utils import HFValidationError, validate_repo_id
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 __all__ = ["HUB_ERRORS", "Repository", "is_repository", "look_up"]
 
@@ -15,7 +15,7 @@ SECONDS = 10.0
 
 # What a Hub that cannot be asked makes its client raise: the errors of its HTTP library, whichever that is, those of
 # the operating system, and those of a card that cannot be read.
-HUB_ERRORS = (*HfHubHTTPError.__bases__, ValueError)
+HUB_ERRORS: tuple[type[Exception], ...] = (*HfHubHTTPError.__bases__, ValueError)
 
 
 @dataclass(frozen=True)

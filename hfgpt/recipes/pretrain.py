@@ -123,7 +123,7 @@ def _finish(
     seconds = time.perf_counter() - started
     final = save_final(folder, run.model, corpus.tokenizer, config)
     write_results(folder, results(run, corpus, seconds))
-    write_pretraining_card(run, corpus, config, record, final, seconds=seconds, interval=interval)
+    write_pretraining_card(run, corpus, config, record, final, run.model, seconds=seconds, interval=interval)
     print_results(run, corpus, seconds)
     print_reloaded_sample(final, config)
     print(f"Loss curve: {folder / 'loss_curve.png'}   Numbers: {folder / 'metrics.jsonl'}   Model: {final}")

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
+
 from hfgpt.data.blocks import TokenBlocks
 from hfgpt.hub.facts import collect_facts
 from hfgpt.hub.run_record import RunRecord
@@ -24,6 +26,7 @@ def write_pretraining_card(
     config: PretrainConfig,
     record: RunRecord,
     final: Path,
+    model: PreTrainedModel,
     *,
     seconds: float,
     interval: Sequence[float] | None,
@@ -81,7 +84,7 @@ def write_pretraining_card(
         run,
         record,
         final,
-        run.model.config,
+        model.config,
         seconds=seconds,
         trained=describe_trained(config),
         trained_parameters=count_trained(run.model),
