@@ -17,6 +17,8 @@ _PLACE_INSIDE = re.compile(
       | [A-Za-z]:[\\/][^\s'",;)\]}>`|]+ )""",
     re.VERBOSE,
 )
+# Folders that are called after people.
+_HOME = re.compile(r"^(?:file://)?(?:/(?:home|Users)/[^/]+|[A-Za-z]:[\\/]Users[\\/][^\\/]+|/root(?=/|$))")
 # Folders whose own names tell nothing without that of the run they belong to.
 _PART_OF_A_RUN = re.compile(r"final|checkpoint-\d+")
 
@@ -32,6 +34,7 @@ def public_text(text: str) -> str:
 
 
 def _last_component(path: str) -> str:
+    path = _HOME.sub("~", path)
     parts = [part for part in re.split(r"[\\/]", path) if part not in ("", ".", "..", "file:")]
     if len(parts) > 1 and _PART_OF_A_RUN.fullmatch(parts[-1]) and not parts[-2].startswith("~"):
         return "/".join(parts[-2:])
