@@ -8,7 +8,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -33,12 +33,15 @@ HUB_METRICS = ("perplexity", "accuracy", "f1", "matthews_correlation", "roc_auc"
 FOLDER = "path/to/this/folder"
 
 
-def render_card(facts: Mapping[str, Any], *, repo_id: str | None = None) -> ModelCard:
+def render_card(
+    facts: Mapping[str, Any], *, repo_id: str | None = None, layout: Literal["hfgpt", "gpt2"] = "hfgpt"
+) -> ModelCard:
     """The card of a model.
 
     Args:
         facts: What `collect_facts` returns.
         repo_id: Under which the model will lie on the Hub. Default: not known, and the card names a folder.
+        layout: Of the weights beside the card: hfgpt's, with the code that opens it, or GPT-2's, which needs none.
     """
     name = facts["name"] if repo_id is None else repo_id.split("/")[-1]
     head = ModelCardData(
@@ -56,7 +59,7 @@ def render_card(facts: Mapping[str, Any], *, repo_id: str | None = None) -> Mode
     )
     template = _environment().get_template("model_card.jinja")
     text = template.render(
-        facts=facts, name=name, model_id=repo_id or FOLDER, ancestors=list(ancestors(facts)), pipeline=head.pipeline_tag
+        facts=facts, name=name, model_id=repo_id or FOLDER, ancestors=list(ancestors(facts)), layout=layout
     )
     body = re.sub(r"\n{3,}", "\n\n", text).strip()
     return ModelCard(f"---\n{head.to_yaml()}\n---\n\n{body}\n")

@@ -21,7 +21,9 @@ def source(name: str, kind: str = "builtin", **fields: Any) -> dict[str, Any]:
         "repository": None,
         "licence": "apache-2.0" if kind == "builtin" else None,
         "languages": ["en"] if kind == "builtin" else [],
-        "parts": [{"name": "train", "unit": "texts", "examples": 1200, "tokens": 34567, "fingerprint": "0123456789abcdef"}],
+        "parts": [
+            {"name": "train", "unit": "texts", "examples": 1200, "tokens": 34567, "fingerprint": "0123456789abcdef"}
+        ],
         "lines": ["train: 1,200 texts"],
     }
     return known | fields

@@ -47,6 +47,18 @@ def test_the_repository_s_name_stands_wherever_the_model_is_loaded(facts: dict[s
     assert "\n# gpt\n" in named
 
 
+@pytest.mark.parametrize("recipe", ["pretrain", "classify_train", "instruct"])
+def test_in_gpt2_s_layout_no_foreign_code_is_to_be_trusted(facts: dict[str, Any], recipe: str) -> None:
+    facts["recipe"] = recipe
+    ours, gpt2 = text_of(facts), text_of(facts, layout="gpt2")
+    assert "trust_remote_code=True" in ours
+    assert "import hfgpt" in ours
+    for words in ("trust_remote_code", "import hfgpt", "travels with"):
+        assert words not in gpt2
+    assert 'pipeline("' in gpt2
+    assert "before it was written in GPT-2's layout" in gpt2
+
+
 def test_only_what_is_on_the_hub_is_named_as_data_set_and_base_model(facts: dict[str, Any]) -> None:
     head = render_card(facts).data.to_dict()
     assert not {"base_model", "datasets"} & set(head)

@@ -55,5 +55,13 @@ def test_every_text_in_a_value_is_looked_at() -> None:
 
 
 def test_a_command_can_be_pasted_into_a_shell() -> None:
-    arguments = ["hfgpt", "pretrain", "--source=/home/ada/my texts", "--output_dir", "/srv/mine", "--model.hidden_act", "a b"]
+    arguments = [
+        "hfgpt",
+        "pretrain",
+        "--source=/home/ada/my texts",
+        "--output_dir",
+        "/srv/mine",
+        "--model.hidden_act",
+        "a b",
+    ]
     assert public_command(arguments) == "hfgpt pretrain '--source=my texts' --output_dir mine --model.hidden_act 'a b'"
