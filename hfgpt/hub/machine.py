@@ -28,7 +28,7 @@ def hardware(accelerator: Accelerator) -> dict[str, Any]:
 
     Returns:
         `device` (its type), `accelerators` (a list of `name` and `count`; empty on a CPU), `num_processes`, `cpu`,
-        `cpu_cores` (those that this process may use), `memory_gib`, `system` and `mixed_precision`. What cannot be
+        `cpu_cores` (those that this process may use), `threads` of a process, `memory_gib`, `system` and `mixed_precision`. What cannot be
         found out is None.
     """
     names: Counter[str] = Counter()
@@ -42,6 +42,7 @@ def hardware(accelerator: Accelerator) -> dict[str, Any]:
         "num_processes": accelerator.num_processes,
         "cpu": _cpu_name(),
         "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
         "memory_gib": _memory_gib(),
         "system": f"{platform.system()} {platform.machine()}",
         "mixed_precision": accelerator.mixed_precision,

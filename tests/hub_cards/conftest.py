@@ -77,6 +77,7 @@ FACTS: dict[str, Any] = {
         "num_processes": 1,
         "cpu": "A Processor",
         "cpu_cores": 2,
+        "threads": 2,
         "memory_gib": 8.0,
         "system": "Linux x86_64",
         "mixed_precision": "no",
