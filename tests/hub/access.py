@@ -5,7 +5,7 @@ from typing import Any
 
 from flask import Flask, Response, current_app, g, jsonify, request
 
-from .store import KINDS, NotHereError, Repository, Store, Tester
+from .store import KINDS, NotHereError, Repository, Store, User
 
 __all__ = ["RefusedError", "Settings", "add_access", "readable", "settings", "writable"]
 
@@ -23,7 +23,7 @@ class Settings:
     store: Store
     endpoint: str
     cdn: str
-    tokens: dict[str, Tester]
+    tokens: dict[str, User]
     page_size: int = 1000  # entries of a listing in one answer
     part_size: int = 5_000_000  # large files above this are uploaded in parts
     upload_keys: dict[str, tuple[Repository, str, int]] = field(default_factory=dict)
@@ -54,7 +54,7 @@ def add_access(app: Flask) -> None:
 def recognise() -> None:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if not scheme:
-        g.user = Tester()
+        g.user = User()
     elif token in settings().tokens:
         g.user = settings().tokens[token]
     else:

@@ -2,7 +2,7 @@
 
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,7 +13,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from . import cards, committing, discussions, files, repositories
 from .access import Settings, add_access
 from .faults import Fault, Faults
-from .store import Repository, Store, Tester
+from .store import Repository, Store, User
 
 __all__ = ["LoopbackHub"]
 
@@ -22,8 +22,9 @@ class LoopbackHub:
     """A running Hub, in a thread of this process; as a context manager it ends with its block.
 
     The user `tester` belongs to the organisation `team` and may write to both namespaces by `token`, and only read by
-    `read_token`. `requests` holds (method, path, status) of every request that was answered; the status of one whose
-    connection broke is None. `settings` has the sizes of pages and of the parts of an upload.
+    `read_token`. `requests` holds (method, path, status) of every request, in the order of the answers; where the
+    connection broke before there was one, the status is None. `settings` has the sizes of pages and of an upload's
+    parts.
     """
 
     def __init__(self, root: Path | None = None, port: int = 0) -> None:
@@ -32,8 +33,8 @@ class LoopbackHub:
         self.requests: list[tuple[str, str, int | None]] = []
         organizations = ("team",)
         tokens = {
-            self.token: Tester("tester", "write", organizations),
-            self.read_token: Tester("tester", "read", organizations),
+            self.token: User("tester", "write", organizations),
+            self.read_token: User("tester", "read", organizations),
         }
         app = Flask(__name__)
         self.faults = Faults(app)
@@ -50,15 +51,17 @@ class LoopbackHub:
 
     def serve(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer one request, and write it down."""
-        position = len(self.requests)
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-        self.requests.append((method, path, None))
 
         def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
-            self.requests[position] = (method, path, int(status.split()[0]))
+            self.requests.append((method, path, int(status.split()[0])))
             return start_response(status, headers, *more)
 
-        return self.faults(environ, start)
+        try:
+            return self.faults(environ, start)
+        except ConnectionError:
+            self.requests.append((method, path, None))
+            raise
 
     def repo(self, repo_id: str, repo_type: str = "model", revision: str = "main") -> "View":
         """A revision of a repository: a mapping of paths to bytes, with the repository's facts.
@@ -68,10 +71,11 @@ class LoopbackHub:
         return View(self.settings.store.get(repo_id, repo_type), revision)
 
     def add_repo(
-        self, repo_id: str, files: Mapping[str, bytes | Path], repo_type: str = "model", **fields: Any
-    ) -> None:
-        """Serve files as a repository of anybody's, without a push; `private=True` and `gated=True` are fields."""
-        self.settings.store.add(repo_id, repo_type, files, **fields)
+        self, repo_id: str, files: Mapping[str, bytes | Path], repo_type: str = "model", *,
+        private: bool = False, gated: bool = False,
+    ) -> None:  # fmt: skip
+        """Serve files as a repository of anybody's, without a push."""
+        self.settings.store.add(repo_id, repo_type, files, private=private, gated=gated)
 
     def fail(self, what: str, times: int = 1, route: str | None = None, **details: Any) -> None:
         """Let the next `times` requests fail whose "METHOD PATH" contains `route` (None: any).
@@ -112,7 +116,7 @@ class View(Mapping[str, bytes]):
     def __getitem__(self, path: str) -> bytes:
         return self.commit.files[path].content
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(self.commit.files)
 
     def __len__(self) -> int:

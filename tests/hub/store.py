@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-__all__ = ["KINDS", "Commit", "NotHereError", "PullRequest", "Repository", "Store", "StoredFile", "Tester", "timestamp"]
+__all__ = ["KINDS", "Commit", "NotHereError", "PullRequest", "Repository", "Store", "StoredFile", "User", "timestamp"]
 
 # A kind's name in the payloads, and in the paths of the API.
 KINDS = {"model": "models", "dataset": "datasets", "space": "spaces"}
@@ -45,7 +44,7 @@ class NotHereError(Exception):
         self.commit = commit
 
 
-class Tester:
+class User:
     """Who sent a request: a name (none is anonymous), a role, and the namespaces that it may write to."""
 
     def __init__(self, name: str | None = None, role: str | None = None, organizations: tuple[str, ...] = ()) -> None:
@@ -256,14 +255,16 @@ class Store:
         self.repositories[repo_id, kind] = repository
         return repository
 
-    def add(self, repo_id: str, kind: str, files: Mapping[str, bytes | Path], **fields: Any) -> Repository:
+    def add(
+        self, repo_id: str, kind: str, files: Mapping[str, bytes | Path], *, private: bool = False, gated: bool = False
+    ) -> Repository:
         """A repository that is there without having been pushed."""
-        repository = self.create(repo_id, kind, author=repo_id.split("/")[0])
-        vars(repository).update(fields)
+        repository = self.create(repo_id, kind, repo_id.split("/")[0], private)
+        repository.gated = gated
         contents = {path: file if isinstance(file, bytes) else file.read_bytes() for path, file in files.items()}
         stored = {path: StoredFile(content, self.is_large(path, len(content))) for path, content in contents.items()}
-        files = repository.commit().files | stored
-        repository.add_commit(f"refs/heads/{MAIN}", files, "Upload files", "", repository.namespace)
+        state = {**repository.commit().files, **stored}
+        repository.add_commit(f"refs/heads/{MAIN}", state, "Upload files", "", repository.namespace)
         return repository
 
     @staticmethod
