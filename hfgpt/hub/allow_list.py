@@ -7,7 +7,7 @@ folder is on no list, whatever it is called.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +64,12 @@ class PushedFile:
     content: bytes | None = None
     """What is sent in place of the file's own bytes, where that is something else; the file here stays as it is."""
 
-    @property
-    def num_bytes(self) -> int:
-        """How much is sent."""
-        return self.source.stat().st_size if self.content is None else len(self.content)
+    num_bytes: int = field(init=False)
+    """How much is sent."""
+
+    def __post_init__(self) -> None:
+        size = self.source.stat().st_size if self.content is None else len(self.content)
+        object.__setattr__(self, "num_bytes", size)  # known for good, also when a converted file is gone
 
     @property
     def is_lfs(self) -> bool:

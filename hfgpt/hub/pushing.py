@@ -88,7 +88,7 @@ def push(
         refuse_private(selection.files, repo_id)  # before anything is asked of the Hub
         if not dry_run:
             repo_id = check_account(repo_id, api, propose=create_pr)
-        files = _with_card(selection, repo_id)
+        files = _with_card(selection, repo_id, layout)
         refuse_private([file for file in files if file.path == CARD], repo_id)
         if dry_run:
             return Pushed(repo_id, files, selection.left_out)
@@ -175,7 +175,7 @@ def _selected(folder: Path, layout: Layout) -> Iterator[Selection]:
         yield Selection(sorted([*kept, *converted], key=lambda file: file.path), selection.left_out)
 
 
-def _with_card(selection: Selection, repo_id: str) -> list[PushedFile]:
+def _with_card(selection: Selection, repo_id: str, layout: Layout) -> list[PushedFile]:
     """The files, and a card that knows the repository's name.
 
     A card that was written by hand, or changed, is left as it is.
@@ -185,7 +185,7 @@ def _with_card(selection: Selection, repo_id: str) -> list[PushedFile]:
         facts = read_facts(recorded.source)
         if own is not None and own.read().decode().strip() != str(render_card(facts)).strip():
             return selection.files
-        card, source = str(render_card(facts, repo_id=repo_id)), recorded.source
+        card, source = str(render_card(facts, repo_id=repo_id, layout=layout)), recorded.source
     elif own is not None:
         return selection.files
     else:

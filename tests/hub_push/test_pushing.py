@@ -111,7 +111,10 @@ def test_a_proposal_leaves_the_repository_as_it_is(hub: "LoopbackHub", model_fol
 
 
 def test_gpt2s_layout_loads_without_our_code(hub: "LoopbackHub", run_folder: Path) -> None:
-    push(run_folder, REPO, layout="gpt2")
+    pushed = push(run_folder, REPO, layout="gpt2")
+    assert {file.path: file.num_bytes for file in pushed.files} == {
+        path: len(hub.repo(REPO)[path]) for path in stored(hub)
+    }
     assert not [path for path in stored(hub) if path.endswith(".py")]
     assert json.loads(hub.repo(REPO)["config.json"])["model_type"] == "gpt2"
     assert {"README.md", "loss_curve.png", "model.safetensors", "tokenizer.json"} <= set(stored(hub))
@@ -195,7 +198,9 @@ def recorded(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(
         hfgpt.hub.pushing,
         "render_card",
-        lambda facts, repo_id=None: ModelCard(f"---\nlicense: mit\n---\n# {facts['format_version']} in {repo_id}\n"),
+        lambda facts, repo_id=None, layout="hfgpt": ModelCard(
+            f"---\nlicense: mit\n---\n# {facts['format_version']} in {repo_id}\n"
+        ),
     )
     (model_folder / "README.md").write_text("---\nlicense: mit\n---\n# 1 in None\n")
     return model_folder
