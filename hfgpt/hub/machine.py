@@ -28,8 +28,8 @@ def hardware(accelerator: Accelerator) -> dict[str, Any]:
 
     Returns:
         `device` (its type), `accelerators` (a list of `name` and `count`; empty on a CPU), `num_processes`, `cpu`,
-        `cpu_cores` (those that this process may use), `threads` of a process, `memory_gib`, `system` and `mixed_precision`. What cannot be
-        found out is None.
+        `cpu_cores` (those that this process may use), `threads` (of one process), `memory_gib`, `system` and
+        `mixed_precision`. What cannot be found out is None.
     """
     names: Counter[str] = Counter()
     if accelerator.device.type == "cuda":
