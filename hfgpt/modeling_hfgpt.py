@@ -361,13 +361,13 @@ class HfGptPreTrainedModel(PreTrainedModel):
         if push_to_hub:  # not by the parent, which would push the folder before the code is in it
             self.push_to_hub(hub_options.pop("repo_id", Path(save_directory).name), **hub_options)
 
-    def _upload_modified_files(self, working_dir: str, *args: Any, **kwargs: Any) -> Any:
+    def _upload_modified_files(self, working_dir: str | PathLike[str], *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         # The last step of `push_to_hub`. A model that is pushed as it was loaded keeps the card that it lay with, and
         # the card its pictures; one that has learned since is another model, of which that card would not be true.
-        home, saved = Path(self.name_or_path), Path(working_dir)
+        home, saved = Path(self.name_or_path or "from nowhere"), Path(working_dir)
         card, weights = home / "README.md", [path.name for path in saved.glob("*.safetensors")]
-        made_up = card.is_file() and MADE_UP in (saved / card.name).read_text(encoding="utf-8")
-        if made_up and filecmp.cmpfiles(home, saved, weights, shallow=False)[0] == weights:
+        is_same = weights and filecmp.cmpfiles(home, saved, weights, shallow=False)[0] == weights
+        if is_same and card.is_file() and MADE_UP in (saved / card.name).read_text(encoding="utf-8"):
             pictures = re.findall(r"!\[[^]]*\]\(([\w.-]+)\)", card.read_text(encoding="utf-8"))
             for name in {card.name, *pictures}:
                 shutil.copyfile(home / name, saved / name)

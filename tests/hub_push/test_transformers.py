@@ -82,6 +82,15 @@ def test_a_model_that_has_learned_since_does_not_take_the_card_of_what_it_was(
     assert ModelCard.load(REPO).data.library_name == "transformers"
 
 
+def test_a_model_that_comes_from_nowhere_takes_no_card_of_the_working_folder(
+    hub: "LoopbackHub", with_card: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(with_card)
+    model = HfGptForCausalLM.from_pretrained(with_card)
+    HfGptForCausalLM(model.config.__class__.from_dict(model.config.to_dict())).push_to_hub(REPO)
+    assert "# Ours" not in hub.repo(REPO)["README.md"].decode()
+
+
 def test_a_card_that_the_repository_has_stays(hub: "LoopbackHub", with_card: Path) -> None:
     hub.add_repo(REPO, {"README.md": b"---\nlicense: mit\n---\n# Theirs\n"})
     HfGptForCausalLM.from_pretrained(with_card).push_to_hub(REPO)
