@@ -80,9 +80,10 @@ def parquet(rows: dict[str, list[Any]], features: datasets.Features | None = Non
 
 
 def fineweb_edu() -> dict[str, bytes]:
-    """Web pages with their scores, in several files a sample; `sample-10BT` is a configuration of the card."""
+    """Web pages with their scores: those of a crawl, and the sample `sample-10BT` in three files."""
+    sample = [f"sample/10BT/{number:03d}_00000.parquet" for number in range(3)]
     files, count = {}, 150
-    for number in range(3):
+    for number, path in enumerate([*sample, "data/CC-MAIN-2024-10/train-00000-of-00001.parquet"]):
         rows = {
             "text": list(generate_stories(num_stories=count, first=number * count)),
             "id": [f"<urn:uuid:{number}-{row}>" for row in range(count)],
@@ -95,7 +96,7 @@ def fineweb_edu() -> dict[str, bytes]:
             "score": [3.1] * count,
             "int_score": [3] * count,
         }
-        files[f"sample/10BT/{number:03d}_00000.parquet"] = parquet(rows)
+        files[path] = parquet(rows)
     card = """---
 license: odc-by
 language: [en]

@@ -1,7 +1,7 @@
 """The examples of the READMEs that speak to the Hub are run as they stand there, against look-alikes of what they name.
 
-A namespace in capitals (`YOUR_NAME/hfgpt-demo`) is the user's, and every model of a run (`runs/demo/final`) is trained
-before, shortened. An example that nobody has thought of fails here until it can be run.
+The namespace of `YOUR_NAME/hfgpt-demo` is the user's; a model of a run (`runs/demo/final`) is trained before, shortened,
+and pushed before where the example only reads it. An example that nobody has thought of fails here until it can be run.
 """
 
 import json
@@ -17,7 +17,7 @@ from .runs import CONTENTS, Runs, shorter
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "recipes/README.md")
-MINE = re.compile(r"\b(YOUR_NAME|YOUR_ORG|ORG|NAME|USER)/")
+MINE = re.compile(r"\b(?:YOUR_NAME|YOUR_ORG|ORG|NAME|USER|your-name|your-org)/")
 NAMED = re.compile("|".join([re.escape(name) for name in (*MODELS, *DATA_SETS)] + [MINE.pattern]))
 # Where an example names something on the Hub.
 CALLS = r"(?:from_pretrained|load_dataset|push_to_hub)\("
@@ -42,23 +42,23 @@ ON_THE_HUB = [(language, text) for _, language, text in EXAMPLES if NAMED.search
 
 
 def write_book_checkpoint(path: Path, vocab_size: int) -> None:
-    """The file that the book's chapter 5 saves, of a tiny model of random weights."""
-    width, names = 64, {}
-    names |= {
-        "tok_emb.weight": (vocab_size, width),
-        "pos_emb.weight": (1024, width),
-        "out_head.weight": (vocab_size, width),
+    """The file that the book's chapter 5 saves, with random weights: one block of GPT-2 small's width."""
+    width = 768
+    block = {
+        **{f"att.{name}.weight": (width, width) for name in ("W_query", "W_key", "W_value", "out_proj")},
+        "att.out_proj.bias": (width,),
+        "ff.layers.0.weight": (4 * width, width),
+        "ff.layers.0.bias": (4 * width,),
+        "ff.layers.2.weight": (width, 4 * width),
+        "ff.layers.2.bias": (width,),
     }
-    for name in ("W_query.weight", "W_key.weight", "W_value.weight", "out_proj.weight"):
-        names[f"trf_blocks.0.att.{name}"] = (width, width)
-    names |= {"trf_blocks.0.att.out_proj.bias": (width,), "trf_blocks.0.att.mask": (1024, 1024)}
-    names |= {"trf_blocks.0.ff.layers.0.weight": (4 * width, width), "trf_blocks.0.ff.layers.0.bias": (4 * width,)}
-    names |= {"trf_blocks.0.ff.layers.2.weight": (width, 4 * width), "trf_blocks.0.ff.layers.2.bias": (width,)}
+    shapes = {"tok_emb.weight": (vocab_size, width), "pos_emb.weight": (1024, width)}
+    shapes |= {f"trf_blocks.0.{name}": shape for name, shape in block.items()}
     for norm in ("trf_blocks.0.norm1", "trf_blocks.0.norm2", "final_norm"):
-        names |= {f"{norm}.scale": (width,), f"{norm}.shift": (width,)}
+        shapes |= {f"{norm}.scale": (width,), f"{norm}.shift": (width,)}
     generator = torch.Generator().manual_seed(0)
-    weights = {name: torch.randn(shape, generator=generator) * 0.02 for name, shape in names.items()}
-    weights["trf_blocks.0.att.mask"] = torch.ones(1024, 1024).triu(1)
+    weights = {name: torch.randn(shape, generator=generator) * 0.02 for name, shape in shapes.items()}
+    weights |= {"trf_blocks.0.att.mask": torch.ones(1024, 1024).triu(1), "out_head.weight": weights["tok_emb.weight"]}
     torch.save({"model_state_dict": weights, "optimizer_state_dict": {}}, path)
 
 
@@ -66,7 +66,7 @@ def write_book_checkpoint(path: Path, vocab_size: int) -> None:
 def prepared(runs: Runs) -> Runs:
     """What the examples take to be there: a folder of texts, and a checkpoint of the book's."""
     (runs.folder / "my-texts").mkdir(exist_ok=True)
-    (runs.folder / "my-texts" / "story.txt").write_text(story_text(30_000), encoding="utf-8")
+    (runs.folder / "my-texts" / "story.txt").write_text(story_text(200_000), encoding="utf-8")
     vocabulary = json.loads(runs.hub.repo("openai-community/gpt2")["vocab.json"])
     write_book_checkpoint(runs.folder / "model_and_optimizer.pth", len(vocabulary))
     return runs
@@ -80,6 +80,10 @@ def test_an_example_that_names_the_hub_runs(prepared: Runs, language: str, text:
     text = MINE.sub("tester/", text)
     for model in re.findall(r"runs/[\w-]+/final", text):
         prepared.make(model)
+    for name in re.findall(r"(?<!--repo )\btester/hfgpt-([\w-]+)", text):
+        prepared.make(f"runs/{name}/final")
+        pushed = prepared.commands.run("hfgpt", "push", f"runs/{name}/final", "--repo", f"tester/hfgpt-{name}")
+        assert pushed.status == 0, pushed.output
     prepared.hub.requests.clear()
     if language == "python":
         outcome = prepared.commands.run("python", text)
