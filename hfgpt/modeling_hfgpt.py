@@ -361,7 +361,7 @@ class HfGptPreTrainedModel(PreTrainedModel):
         if push_to_hub:  # not by the parent, which would push the folder before the code is in it
             self.push_to_hub(hub_options.pop("repo_id", Path(save_directory).name), **hub_options)
 
-    def _upload_modified_files(self, working_dir: str | PathLike[str], *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+    def _upload_modified_files(self, working_dir: str | PathLike[str], *args: Any, **kwargs: Any) -> Any:
         # The last step of `push_to_hub`. A model that is pushed as it was loaded keeps the card that it lay with, and
         # the card its pictures; one that has learned since is another model, of which that card would not be true.
         home, saved = Path(self.name_or_path or "from nowhere"), Path(working_dir)
