@@ -16,6 +16,7 @@ from typing import Any, Literal
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
 from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # its docs name it so
+from jinja2 import TemplateError
 
 from hfgpt.errors import UserError
 from hfgpt.serving.gpt2_layout import HEADS, head_of, save_as_gpt2
@@ -182,10 +183,14 @@ def _with_card(selection: Selection, repo_id: str, layout: Layout) -> list[Pushe
     """
     own, recorded = selection.find(CARD), selection.find(CARD_FACTS)
     if recorded is not None:
-        facts = read_facts(recorded.source)
-        if own is not None and own.read().decode().strip() != str(render_card(facts)).strip():
+        if own is not None and own.read().decode().strip() != _rendered(recorded).strip():
+            logger.warning(
+                "%s is not the card that %s makes (edited, or by another hfgpt): it is pushed as it is.",
+                own.source,
+                CARD_FACTS,
+            )
             return selection.files
-        card, source = str(render_card(facts, repo_id=repo_id, layout=layout)), recorded.source
+        card, source = _rendered(recorded, repo_id=repo_id, layout=layout), recorded.source
     elif own is not None:
         return selection.files
     else:
@@ -194,6 +199,21 @@ def _with_card(selection: Selection, repo_id: str, layout: Layout) -> list[Pushe
         card, source = str(minimal_card(json.loads(config.read()), repo_id)), config.source
     files = [file for file in selection.files if file.path != CARD]
     return sorted([*files, PushedFile(CARD, source, card.encode())], key=lambda file: file.path)
+
+
+def _rendered(recorded: PushedFile, **options: Any) -> str:
+    """The card that the facts in a file make.
+
+    Raises:
+        UserError: If they are not whole.
+    """
+    try:
+        return str(render_card(read_facts(recorded.source), **options))
+    except (TemplateError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{recorded.source} is not whole ({' '.join(str(error).split())}), so that no card can be made of it: "
+            f"delete it, and {CARD} is pushed as it is."
+        ) from error
 
 
 class _Target:

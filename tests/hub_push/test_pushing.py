@@ -213,7 +213,16 @@ def test_a_card_made_from_facts_learns_the_repositorys_name(hub: "LoopbackHub", 
     assert "None" in (recorded / "README.md").read_text()  # the folder stays as it was
 
 
-def test_a_card_made_from_facts_that_was_edited_stays_as_it_was_edited(hub: "LoopbackHub", recorded: Path) -> None:
+def test_a_card_made_from_facts_that_was_edited_stays_as_it_was_edited(
+    hub: "LoopbackHub", recorded: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (recorded / "README.md").write_text("---\nlicense: mit\n---\n# Better words\n")
     push(recorded, REPO)
     assert "# Better words" in hub.repo(REPO)["README.md"].decode()
+    assert "it is pushed as it is" in caplog.text
+
+
+def test_facts_that_are_not_whole_are_one_sentence(hub: "LoopbackHub", model_folder: Path) -> None:
+    (model_folder / "card_facts.json").write_text('{"format_version": 1}')
+    with pytest.raises(UserError, match="is not whole .*: delete it, and README.md is pushed as it is"):
+        push(model_folder, REPO, dry_run=True)
