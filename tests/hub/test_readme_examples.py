@@ -1,7 +1,7 @@
 """The examples of the READMEs that speak to the Hub are run as they stand there, against look-alikes of what they name.
 
-The namespace of `YOUR_NAME/hfgpt-demo` is the user's. A model of a run (`runs/demo/final`) is trained before (shortened)
-and pushed where the example only reads it. An example that nobody has thought of fails here until it can be run.
+The namespace of `YOUR_NAME/hfgpt-demo` is the user's. A model of a run (`runs/demo/final`) is trained before, in few
+steps, and pushed where the example only reads it. An example of a new kind fails here until it can be run.
 """
 
 import json
