@@ -64,6 +64,7 @@ def push(
     layout: Layout = "hfgpt",
     token: str | None = None,
     commit_message: str | None = None,
+    with_card: bool = True,
 ) -> Pushed:
     """Push a model, and what belongs to it, to the Hub: all of it in one commit, or nothing.
 
@@ -77,6 +78,7 @@ def push(
         layout: `gpt2` is what opens without hfgpt's code; refused where GPT-2 cannot compute the model.
         token: Default: the one that `hf auth login` has saved, or HF_TOKEN.
         commit_message: Default: "Push the model with hfgpt".
+        with_card: Whether a card is made where the folder has none, or only facts.
 
     Raises:
         UserError: If there is no model in the folder, or something private in its files; or if the Hub refuses.
@@ -89,7 +91,7 @@ def push(
         refuse_private(selection.files, repo_id)  # before anything is asked of the Hub
         if not dry_run:
             repo_id = check_account(repo_id, api, propose=create_pr)
-        files = _with_card(selection, repo_id, layout)
+        files = _with_card(selection, repo_id, layout) if with_card else selection.files
         refuse_private([file for file in files if file.path == CARD], repo_id)
         if dry_run:
             return Pushed(repo_id, files, selection.left_out)

@@ -103,7 +103,8 @@ class HubPush(Callback):
                     return
             name = copy.name.removeprefix(".push-")
             try:
-                self._push(copy, f"Training in progress: {name}")
+                # Without a card: that of the finished model, or of one that was pushed before, says more.
+                self._push(copy, f"Training in progress: {name}", with_card=False)
             except (UserError, OutageError) as error:
                 logger.warning("%s was not pushed, and training goes on: %s", name, error)
             finally:
@@ -129,9 +130,9 @@ class HubPush(Callback):
             ) from error
         print(f"Pushed:     {pushed.url}")
 
-    def _push(self, folder: Path, message: str) -> Pushed:
+    def _push(self, folder: Path, message: str, *, with_card: bool = True) -> Pushed:
         repo_id, private = repository_of(self.config), self.config.hub_private_repo
-        return push(folder, repo_id, private=private, commit_message=message)
+        return push(folder, repo_id, private=private, commit_message=message, with_card=with_card)
 
 
 def _link_files(checkpoint: Path, copy: Path) -> Path:

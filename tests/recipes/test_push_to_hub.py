@@ -68,6 +68,9 @@ def test_each_checkpoint_is_pushed_and_then_the_finished_model(hub: "LoopbackHub
     said = titles(hub)
     assert said[1].startswith("Training in progress: checkpoint-")
     assert said[-1] == "End of training"
+    first, last = hub.repo(REPO).commits[-2], hub.repo(REPO).commits[0]
+    assert "model.safetensors" in first.files
+    assert ("README.md" in first.files, "README.md" in last.files) == (False, True)
     assert not [path for path in hub.repo(REPO) if "state" in path or "optimizer" in path or "manifest" in path]
     assert not list(recipe.output_dir.glob(".push-*"))
 
@@ -77,7 +80,9 @@ def test_of_checkpoints_that_wait_the_newest_wins(
 ) -> None:
     may_go, pushed = threading.Event(), []
 
-    def slow_push(folder: Path, repo_id: str, *, private: bool | None, commit_message: str) -> hub_push.Pushed:
+    def slow_push(
+        folder: Path, repo_id: str, *, private: bool | None, commit_message: str, with_card: bool
+    ) -> hub_push.Pushed:
         assert may_go.wait(60)
         assert (folder / "model.safetensors").is_file() or folder == recipe.output_dir
         pushed.append(commit_message)
