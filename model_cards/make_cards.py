@@ -46,9 +46,9 @@ def expected_cards() -> dict[Path, str]:
 
 
 def take_over(runs: Path, run: str) -> None:
-    """Copy facts and pictures of a finished run, with the numbers of the run that it is to be compared with."""
+    """Copy facts and pictures of a finished run, with the numbers of the run to compare with, if that is there."""
     facts = read_facts(runs / run / CARD_FACTS)
-    if run in COMPARED:
+    if run in COMPARED and (runs / COMPARED[run] / CARD_FACTS).is_file():
         facts = with_comparison(facts, read_facts(runs / COMPARED[run] / CARD_FACTS))
     folder = HERE / MODELS[run]
     shutil.rmtree(folder, ignore_errors=True)
