@@ -10,7 +10,10 @@ siblings.
 Shapes are written `(batch, tokens, hidden)`, with `head_dim = hidden / heads`.
 """
 
+import filecmp
 import math
+import re
+import shutil
 from collections.abc import Callable
 from functools import partial
 from os import PathLike
@@ -280,6 +283,10 @@ AUTO_MAP = {
 HUB_OPTIONS = ("repo_id", "commit_message", "commit_description", "private", "token", "revision", "create_pr", "tags")
 
 
+# In the card that `push_to_hub` makes up where the repository has none.
+MADE_UP = "This model card has been automatically generated"
+
+
 class HfGptPreTrainedModel(PreTrainedModel):
     """What all heads share: initialisation, checks of the input, and what transformers wants to know of a model."""
 
@@ -353,6 +360,18 @@ class HfGptPreTrainedModel(PreTrainedModel):
             custom_object_save(HfGptPreTrainedModel, save_directory)
         if push_to_hub:  # not by the parent, which would push the folder before the code is in it
             self.push_to_hub(hub_options.pop("repo_id", Path(save_directory).name), **hub_options)
+
+    def _upload_modified_files(self, working_dir: str | PathLike[str], *args: Any, **kwargs: Any) -> Any:
+        # The last step of `push_to_hub`. A model that is pushed as it was loaded keeps the card that it lay with, and
+        # the card its pictures; one that has learned since is another model, of which that card would not be true.
+        home, saved = Path(self.name_or_path or "from nowhere"), Path(working_dir)
+        card, weights = home / "README.md", [path.name for path in saved.glob("*.safetensors")]
+        is_same = weights and filecmp.cmpfiles(home, saved, weights, shallow=False)[0] == weights
+        if is_same and card.is_file() and MADE_UP in (saved / card.name).read_text(encoding="utf-8"):
+            pictures = re.findall(r"!\[[^]]*\]\(([\w.-]+)\)", card.read_text(encoding="utf-8"))
+            for name in {card.name, *pictures}:
+                shutil.copyfile(home / name, saved / name)
+        return super()._upload_modified_files(working_dir, *args, **kwargs)
 
 
 class HfGptModel(HfGptPreTrainedModel):

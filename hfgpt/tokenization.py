@@ -45,6 +45,7 @@ __all__ = [
     "GPT2_CONTEXT_LENGTH",
     "GPT2_PATTERN",
     "SPLIT_DIGITS_PATTERN",
+    "TOKENIZER_FILES",
     "NoExactEngineError",
     "TextEncoder",
     "added_token_problems",
@@ -61,6 +62,19 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "merges.txt",
+    "encoder.json",
+    "vocab.bpe",
+)
+"""What a saved tokenizer is made of, in the layouts that transformers and OpenAI have given it."""
 
 END_OF_TEXT = "<|endoftext|>"
 """GPT-2's only special token: it begins, ends and separates documents, and here it also pads."""

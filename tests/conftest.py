@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .hub.fixtures import hub, run_python  # noqa: F401  # for every test
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 

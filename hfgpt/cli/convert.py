@@ -8,37 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-import transformers
-from transformers import GPT2Config
-
-from hfgpt import HfGptConfig, HfGptForCausalLM, HfGptForSequenceClassification, HfGptModel, HfGptPreTrainedModel
-from hfgpt.conversion_hfgpt import gpt2_config_dict, gpt2_state_dict
+from hfgpt import HfGptPreTrainedModel
 from hfgpt.errors import UserError
 from hfgpt.foreign_checkpoints import HiddenAct
+from hfgpt.serving.gpt2_layout import HEADS, Head, gpt2_remarks, head_of, save_as_gpt2
 from hfgpt.serving.loading import STATE_DICT_SUFFIXES, load_foreign_checkpoint, load_model
-from hfgpt.tokenization import load_tokenizer
+from hfgpt.tokenization import TOKENIZER_FILES, load_tokenizer
 
 from .output import new_folder
 
-Head = Literal["auto", "causal-lm", "classification", "base"]
-
-HEADS: dict[str, tuple[type[HfGptPreTrainedModel], str]] = {
-    "causal-lm": (HfGptForCausalLM, "GPT2LMHeadModel"),
-    "classification": (HfGptForSequenceClassification, "GPT2ForSequenceClassification"),
-    "base": (HfGptModel, "GPT2Model"),
-}
-
-TOKENIZER_FILES = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "chat_template.jinja",
-    "vocab.json",
-    "merges.txt",
-    "encoder.json",
-    "vocab.bpe",
-]
+HeadOption = Literal["auto", "causal-lm", "classification", "base"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +34,7 @@ def run(
     destination: Path,
     *,
     to: Literal["gpt2", "hfgpt"],
-    head: Head,
+    head: HeadOption,
     tokenizer_name: str | None,
     unstated: Unstated,
 ) -> None:
@@ -66,28 +45,23 @@ def run(
     """
     source = str(Path(source).expanduser()) if source.startswith("~") else source
     with new_folder(destination) as folder:
-        model, head, found = _load(source, head, unstated)
-        gpt2_class_name = HEADS[head][1]
+        model, found_head, found = _load(source, head, unstated)
         tokenizer_said = _save_tokenizer(source, tokenizer_name, model, folder)
         if to == "hfgpt":
             model.save_pretrained(folder)
         else:
-            _refuse_what_llama_cpp_would_misread(model.config)
-            try:
-                _save_as_gpt2(model, getattr(transformers, gpt2_class_name), folder)
-            except ValueError as error:
-                raise UserError(str(error)) from error
+            save_as_gpt2(model, found_head, folder)
     for sentence in found:
         print(sentence)
-    print(f"{source}: {model.num_parameters():,} parameters ({head}) written to {destination} in {to}'s layout.")
+    print(f"{source}: {model.num_parameters():,} parameters ({found_head}) written to {destination} in {to}'s layout.")
     print(tokenizer_said)
     if to == "gpt2":
-        for sentence in _gpt2_remarks(model.config, head):
+        for sentence in gpt2_remarks(model.config, found_head):
             print(sentence)
-        print(f"Opens without hfgpt: transformers.{gpt2_class_name}.from_pretrained({str(destination)!r})")
+        print(f"Opens without hfgpt: transformers.{HEADS[found_head][1]}.from_pretrained({str(destination)!r})")
 
 
-def _load(source: str, head: Head, unstated: Unstated) -> tuple[HfGptPreTrainedModel, Head, list[str]]:
+def _load(source: str, head: HeadOption, unstated: Unstated) -> tuple[HfGptPreTrainedModel, Head, list[str]]:
     """The model, its head, and sentences about what was found where that is not plain from a `config.json`."""
     path = Path(source)
     if path.is_file() or (path.suffix in STATE_DICT_SUFFIXES and not path.is_dir()):
@@ -101,7 +75,7 @@ def _load(source: str, head: Head, unstated: Unstated) -> tuple[HfGptPreTrainedM
                 f"--{name.replace('_', '-')} is for the checkpoint files of the book and nanoGPT, but {source} is "
                 "none: leave it out."
             )
-    own_head = _head_of(source)
+    own_head = head_of(source)
     if head == "classification" and own_head != "classification":
         raise UserError(
             f"{source} has no classification head (its config.json names none), and a new one would "
@@ -109,63 +83,6 @@ def _load(source: str, head: Head, unstated: Unstated) -> tuple[HfGptPreTrainedM
         )
     head = own_head if head == "auto" else head
     return load_model(source, HEADS[head][0]), head, []
-
-
-def _head_of(source: str) -> Head:
-    """Which head the checkpoint says that it has; a causal LM if it says nothing."""
-    try:
-        architectures = HfGptConfig.get_config_dict(source)[0].get("architectures") or [""]
-    except (OSError, ValueError):
-        return "causal-lm"  # load_model will say what is wrong
-    for head, (model_class, gpt2_class_name) in HEADS.items():
-        if architectures[0] in (model_class.__name__, gpt2_class_name):
-            return head  # type: ignore[return-value]
-    return "causal-lm"
-
-
-def _refuse_what_llama_cpp_would_misread(config: HfGptConfig) -> None:
-    """transformers alone would read `n_inner`; but GPT-2's layout is also the way to llama.cpp (conversion/gpt2.py)."""
-    if config.intermediate_size != 4 * config.hidden_size:
-        raise UserError(
-            f"intermediate_size is {config.intermediate_size}, but llama.cpp takes 4 x hidden_size = "
-            f"{4 * config.hidden_size} for granted in GPT-2's layout and would misread the model: keep it in hfgpt's "
-            "(--to hfgpt)."
-        )
-
-
-def _gpt2_remarks(config: HfGptConfig, head: Head) -> list[str]:
-    """Sentences about how the model in GPT-2's layout is not letter for letter the one that came in."""
-    without_bias = [] if config.qkv_bias else ["q, k and v"]
-    without_bias += [] if config.use_bias else ["the other linear layers and the LayerNorms"]
-    remarks = []
-    if without_bias:
-        remarks.append(
-            f"Zero biases were added to {' and to '.join(without_bias)}, which have them in GPT-2's layout; they "
-            "change no output."
-        )
-    if head == "classification":
-        remarks.append(
-            "transformers' GPT-2 judges a text by its last token that is not pad_token_id, and takes one text at a "
-            "time where the configuration has none; hfgpt goes by the attention_mask."
-        )
-    if config.hidden_act == "gelu":
-        remarks.append("transformers computes its exact GELU; llama.cpp knows GPT-2's formula by tanh only.")
-    return remarks
-
-
-def _save_as_gpt2(model: HfGptPreTrainedModel, gpt2_class: type, folder: Path) -> None:
-    """Fill transformers' own GPT-2 with the weights and let it write the folder."""
-    config = GPT2Config(**gpt2_config_dict(model.config), dtype=model.dtype)
-    weights = gpt2_state_dict(model)
-    with torch.device("meta"):
-        gpt2 = gpt2_class(config)
-    if not hasattr(gpt2, "transformer"):  # the base model by itself
-        weights = {name.removeprefix("transformer."): weight for name, weight in weights.items()}
-    gpt2.load_state_dict(weights, strict=True, assign=True)
-    gpt2.tie_weights()
-    if model.can_generate():
-        gpt2.generation_config = model.generation_config
-    gpt2.save_pretrained(folder)
 
 
 def _save_tokenizer(source: str, name: str | None, model: HfGptPreTrainedModel, folder: Path) -> str:

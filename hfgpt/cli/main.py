@@ -279,6 +279,53 @@ def summary(
     summarise(runs, as_json=json)
 
 
+@app.command()
+def push(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of a finished run, or of a saved model, such as the run's final/.")
+    ],
+    repo: Annotated[str, typer.Option(help="Where to: ORGANISATION/NAME, or NAME under your own account.")],
+    private: Annotated[
+        bool | None,
+        typer.Option("--private/--public", help="Who sees a new repository. Default: as your account's settings say."),
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch to push to, made where there is none. Default: the main one.")
+    ] = None,
+    pr: Annotated[bool, typer.Option("--pr", help="Propose the push as a pull request.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would be sent and what would not; ask the Hub nothing.")
+    ] = False,
+    format: Annotated[
+        Literal["hfgpt", "gpt2"],
+        typer.Option(help="gpt2: opens without hfgpt's code. hfgpt: this package's own, its code beside it."),
+    ] = "hfgpt",
+    token: Annotated[
+        str | None, typer.Option(help="Default: that of `hf auth login`, or of HF_TOKEN, which no history remembers.")
+    ] = None,
+    message: Annotated[str | None, typer.Option(help="Message of the commit.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON, for programs.")] = False,
+) -> None:
+    """Push a model with its card, numbers and pictures to the Hub, and nothing that is private.
+
+    hfgpt push runs/demo/final --repo your-name/hfgpt-demo --dry-run
+    """
+    from .push import run
+
+    run(
+        folder,
+        repo,
+        private=private,
+        revision=revision,
+        create_pr=pr,
+        dry_run=dry_run,
+        layout=format,
+        token=token,
+        message=message,
+        as_json=json,
+    )
+
+
 @tokenizer_app.command("train")
 def train_tokenizer(
     source: Annotated[str, typer.Argument(help="Text: builtin:stories, a local file or folder, or a Hub id.")],

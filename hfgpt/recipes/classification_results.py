@@ -19,12 +19,14 @@ from hfgpt.evaluation.classification import evaluate_classifier
 from hfgpt.evaluation.classification_report import build_report, draw_pictures, report_table, write_report
 from hfgpt.evaluation.metrics import load_metric
 from hfgpt.evaluation.text_baselines import MAJORITY, TFIDF, log_probabilities, majority_baseline, tfidf_baseline
+from hfgpt.hub.run_record import RunRecord
 from hfgpt.training.events import TrainingRun
 from hfgpt.training.memory import MicroBatching, in_parts
 from hfgpt.training.processes import on_main_process
 from hfgpt.training.task import Batch, Task
 
 from .classification_config import ClassificationConfig
+from .classifier_card import write_classifier_card
 from .console import print_table
 from .finetuned_classifier import FinetunedClassifier
 from .labelled_corpus import LabelledCorpus
@@ -87,9 +89,10 @@ class ClassificationResults:
         parts: dict[str, Dataset],
         classifier: FinetunedClassifier,
         accelerator: Accelerator,
+        record: RunRecord,
     ) -> None:
         self.config, self.corpus, self.task, self.parts = config, corpus, task, parts
-        self.classifier, self.accelerator = classifier, accelerator
+        self.classifier, self.accelerator, self.record = classifier, accelerator, record
         self.started = time.perf_counter()
 
     def _logits(self, part: str) -> NDArray[np.float64]:
@@ -145,6 +148,9 @@ class ClassificationResults:
         write_results(folder, self._summary(run, report))
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         pictures = draw_pictures(report, lines, validation_accuracies, folder)
+        seconds = time.perf_counter() - self.started
+        model = self.classifier.model
+        write_classifier_card(run, self.corpus, self.config, self.record, final, model, report, seconds=seconds)
         self._print(report, [folder / "loss_curve.png", *pictures], final)
 
     def _report(

@@ -27,10 +27,12 @@ from hfgpt.training.processes import on_main_process
 from hfgpt.training.reports import LossCurve
 from hfgpt.training.task import Batch, Task
 
+from .card_parts import run_record
 from .classification_config import ClassificationConfig
 from .classification_results import ClassificationResults, check_metrics
 from .finetuned_classifier import FinetunedClassifier, weighted_cross_entropy
 from .frozen_cache import CacheDecision, CachedTexts, cache_trunk_states, collate_states, decide_cache
+from .hub_push import check_hub
 from .labelled_corpus import EncodedTexts, LabelledCorpus, collate_texts, load_splits, prepare_labelled_corpus
 from .lora import load_unmerged, save_unmerged
 from .run_folder import check_run_folder, find_checkpoint, save_model
@@ -55,6 +57,7 @@ def finetune_classification(config: ClassificationConfig) -> TrainingRun:
     """
     accelerator = start_accelerator(config)
     check_run_folder(config)
+    check_hub(config, accelerator)
     resume_from = find_checkpoint(config, accelerator)
     on_main_process(accelerator, lambda: check_metrics(config.extra_metrics))
     tokenizer = load_tokenizer(config.tokenizer or config.init_from)
@@ -78,7 +81,8 @@ def finetune_classification(config: ClassificationConfig) -> TrainingRun:
     num_training_steps(task.train_examples, config)  # refuses too few texts
     folder = Path(config.output_dir)
     decision = task.decide_cache(classifier, folder, accelerator)
-    results = ClassificationResults(config, corpus, task, task.parts, classifier, accelerator)
+    record = run_record(config, model)
+    results = ClassificationResults(config, corpus, task, task.parts, classifier, accelerator, record)
     on_main_process(accelerator, results.measure_baselines)
 
     def begin() -> None:
@@ -102,7 +106,7 @@ def finetune_classification(config: ClassificationConfig) -> TrainingRun:
             f"trained on {accelerator.device}: {classifier.describe()}",
             decision.reason,
         ],
-        callbacks=[LossCurve(unit="nats per text")],
+        callbacks=[record, LossCurve(unit="nats per text")],
         save_model=save,
         begin=begin,
         finish=results.finish,

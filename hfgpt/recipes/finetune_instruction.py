@@ -30,7 +30,9 @@ from hfgpt.training.reports import LossCurve
 from hfgpt.training.task import Batch, Task
 
 from .answer_loss import answer_loss
+from .card_parts import run_record
 from .embeddings import make_room, refuse_large_tokenizer
+from .hub_push import check_hub
 from .instruction_config import InstructionConfig
 from .instruction_corpus import (
     InstructionCorpus,
@@ -62,9 +64,11 @@ def finetune_instruction(config: InstructionConfig) -> TrainingRun:
     """
     accelerator = start_accelerator(config)
     check_run_folder(config)
+    check_hub(config, accelerator)
     resume_from = find_checkpoint(config, accelerator)
     tokenizer, new_tokens = chat_tokenizer(config)
     model = load_language_model(config, resume_from)
+    record = run_record(config, model)
     loaded = load_conversation_splits(config, accelerator)
     corpus = prepare_instruction_corpus(config, loaded, tokenizer, model.config.max_position_embeddings)
     set_seed(config.seed)
@@ -82,7 +86,7 @@ def finetune_instruction(config: InstructionConfig) -> TrainingRun:
             load_unmerged(model, resume_from)
     task = Answering(corpus, config)
     num_training_steps(task.train_examples, config)  # refuses too few conversations
-    results = InstructionResults(config, corpus, model, accelerator)
+    results = InstructionResults(config, corpus, model, accelerator, record)
 
     def save(folder: Path, weights: dict[str, Tensor]) -> None:
         save_unmerged(model, folder, weights)
@@ -100,7 +104,7 @@ def finetune_instruction(config: InstructionConfig) -> TrainingRun:
             *task.description,
             f"trained on {accelerator.device}: {describe_trained(model)}",
         ],
-        callbacks=[LossCurve()],
+        callbacks=[record, LossCurve()],
         save_model=save,
         begin=lambda: results.begin(resume_from),
         finish=results.finish,

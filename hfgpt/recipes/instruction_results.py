@@ -14,11 +14,13 @@ from hfgpt.chat_templates import printable
 from hfgpt.data.conversation_split import prompt_of
 from hfgpt.evaluation.answer_pictures import draw_exact_match
 from hfgpt.evaluation.answers import score_answers
+from hfgpt.hub.run_record import RunRecord
 from hfgpt.serving.answering import Answer, answer_prompts
 from hfgpt.training.disk import replace_text
 from hfgpt.training.events import TrainingRun
 from hfgpt.training.processes import on_every_process, on_main_process
 
+from .assistant_card import write_assistant_card
 from .console import print_table
 from .instruction_config import InstructionConfig
 from .instruction_corpus import InstructionCorpus
@@ -34,9 +36,15 @@ class InstructionResults:
     """Answers the test prompts when training is over, and writes, draws and prints what came of it."""
 
     def __init__(
-        self, config: InstructionConfig, corpus: InstructionCorpus, model: HfGptForCausalLM, accelerator: Accelerator
+        self,
+        config: InstructionConfig,
+        corpus: InstructionCorpus,
+        model: HfGptForCausalLM,
+        accelerator: Accelerator,
+        record: RunRecord,
     ) -> None:
         self.config, self.corpus, self.model, self.accelerator = config, corpus, model, accelerator
+        self.record = record
         self.started = time.perf_counter()
 
     def begin(self, resume_from: Path | None) -> None:
@@ -103,6 +111,10 @@ class InstructionResults:
         replace_text(folder / ANSWERS, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
         replace_text(folder / REPORT, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
         write_results(folder, self._summary(run, report))
+        if report.get("test", {}).get("by_task"):
+            draw_exact_match(report["test"]["by_task"], folder / PICTURE)
+        seconds = time.perf_counter() - self.started
+        write_assistant_card(run, corpus, self.config, self.record, final, self.model, report, lines, seconds=seconds)
         self._print(run, report, lines, final)
 
     def _summary(self, run: TrainingRun, report: dict[str, Any]) -> dict[str, Any]:
@@ -136,7 +148,6 @@ class InstructionResults:
                     f"{self.model.generation_config.max_new_tokens} tokens or where the context ends"
                 )
             if test["by_task"]:
-                draw_exact_match(test["by_task"], folder / PICTURE)
                 pictures.append(folder / PICTURE)
             print_samples(lines)
         print(f"Report:     {folder / REPORT}   Answers: {folder / ANSWERS}   Pictures: {' '.join(map(str, pictures))}")

@@ -4,7 +4,6 @@ accelerate launch recipes/pretrain.py --config demo
 hfgpt pretrain --config demo --learning_rate 1e-3
 """
 
-import math
 import shlex
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from hfgpt import HfGptConfig, HfGptForCausalLM, HfGptPreTrainedModel
 from hfgpt.errors import UserError
+from hfgpt.hub.run_record import RunRecord
 from hfgpt.serving.defaults import DEFAULT_TEMPERATURE, DEFAULT_TOP_K
 from hfgpt.serving.generation import continue_prompt, encode_prompt
 from hfgpt.serving.loading import load_model
@@ -29,10 +29,13 @@ from hfgpt.training.events import TrainingRun
 from hfgpt.training.reports import LossCurve
 from hfgpt.training.task import Batch, Task
 
+from .card_parts import run_record
 from .console import print_table
 from .corpus import Corpus, prepare_corpus
 from .embeddings import make_room, refuse_large_tokenizer
+from .hub_push import check_hub
 from .pretrain_config import PretrainConfig
+from .pretraining_card import write_pretraining_card
 from .run_folder import (
     check_run_folder,
     find_checkpoint,
@@ -42,6 +45,7 @@ from .run_folder import (
 )
 from .running import run_command, train_in_folder
 from .samples import SampleText
+from .validation_loss import bits_per_byte, loss_interval, perplexity
 
 __all__ = ["LanguageModeling", "main", "pretrain"]
 
@@ -63,6 +67,7 @@ def pretrain(config: PretrainConfig) -> TrainingRun:
     started = time.perf_counter()
     accelerator = start_accelerator(config)
     check_run_folder(config)
+    check_hub(config, accelerator)
     resume_from = find_checkpoint(config, accelerator)
     source = config.init_from if resume_from is None else str(resume_from)
     checkpoint = None if source is None else load_checkpoint(source, config)
@@ -75,6 +80,7 @@ def pretrain(config: PretrainConfig) -> TrainingRun:
         else make_room(checkpoint, len(corpus.tokenizer), len(corpus.new_tokens))
     )
     check_fit(model, corpus.tokenizer, config)
+    record = run_record(config, model)
     model.generation_config = default_generation_config(corpus.tokenizer, model.config.max_position_embeddings)
     corpus.tokenizer.model_max_length = model.config.max_position_embeddings  # saved with the model in final/
     num_training_steps(corpus.train, config)  # refuses too little text
@@ -91,21 +97,33 @@ def pretrain(config: PretrainConfig) -> TrainingRun:
             f"model: {model.num_parameters():,} parameters on {accelerator.device}",
         ],
         callbacks=[
+            record,
             LossCurve(corpus.baseline_losses),
             SampleText(corpus.tokenizer, config.sample_prompts, config.sample_max_new_tokens, config.seed),
         ],
         save_model=lambda path, weights: save_model(path, model, corpus.tokenizer, config, weights),
-        finish=lambda run, folder: _finish(run, corpus, config, folder, time.perf_counter() - started),
+        finish=lambda run, folder: _finish(run, task, corpus, config, record, folder, started),
     )
 
 
-def _finish(run: TrainingRun, corpus: Corpus, config: PretrainConfig, folder: Path, seconds: float) -> None:
+def _finish(
+    run: TrainingRun,
+    task: Task,
+    corpus: Corpus,
+    config: PretrainConfig,
+    record: RunRecord,
+    folder: Path,
+    started: float,
+) -> None:
     """Save what a finished run leaves, and say what it reached."""
+    interval = loss_interval(run, task)
     if not run.is_main_process:
         return
     assert isinstance(run.model, HfGptPreTrainedModel)
+    seconds = time.perf_counter() - started
     final = save_final(folder, run.model, corpus.tokenizer, config)
     write_results(folder, results(run, corpus, seconds))
+    write_pretraining_card(run, corpus, config, record, final, run.model, seconds=seconds, interval=interval)
     print_results(run, corpus, seconds)
     print_reloaded_sample(final, config)
     print(f"Loss curve: {folder / 'loss_curve.png'}   Numbers: {folder / 'metrics.jsonl'}   Model: {final}")
@@ -148,16 +166,6 @@ class LanguageModeling(Task):
             "perplexity": perplexity(loss),
             "bits_per_byte": bits_per_byte(loss, self.tokens_per_byte),
         }
-
-
-def perplexity(loss: float) -> float:
-    """The exponential of nats per token; infinite where it overflows."""
-    return math.exp(loss) if loss < 700 else math.inf
-
-
-def bits_per_byte(loss: float, tokens_per_byte: float) -> float:
-    """Nats per token as bits per byte of the text."""
-    return loss * tokens_per_byte / math.log(2)
 
 
 def new_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> HfGptPreTrainedModel:

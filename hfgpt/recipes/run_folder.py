@@ -5,8 +5,10 @@ metrics.jsonl     a line each log step and each evaluation
 samples.jsonl     text written at each evaluation
 loss_curve.png    the picture of metrics.jsonl
 results.json      last evaluation, baselines, sizes, time
+card_facts.json   what the model's card says, for programs
 checkpoint-N/     the model after N steps, and what a run needs to go on from there
-final/            weights, code, tokenizer, generation defaults and the configuration: opens with from_pretrained
+final/            weights, code, tokenizer, generation defaults and the configuration: opens with from_pretrained;
+                  beside them the model's card, its facts and its pictures
 """
 
 import dataclasses
@@ -23,6 +25,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hfgpt.errors import UserError
+from hfgpt.hub.facts_file import CARD_FACTS
 from hfgpt.training.checkpoints import MANIFEST, CheckpointStore, verify
 from hfgpt.training.config import TrainingConfig
 from hfgpt.training.disk import replace_text
@@ -138,7 +141,7 @@ def open_run_folder(
         if _manifest(checkpoint) != expected or (expected is None and resume_from is not None):
             raise UserError(f"Another run has written to {folder} while this one was being prepared: start it again.")
         if checkpoint is None:
-            for outdated in ("results.json", "loss_curve.png"):  # final/ stays until another is whole
+            for outdated in ("results.json", "loss_curve.png", CARD_FACTS):  # final/ stays until another is whole
                 (folder / outdated).unlink(missing_ok=True)
             store.delete_all()
         elif checkpoint.resolve().parent == folder.resolve():

@@ -21,6 +21,7 @@ from hfgpt.training.task import Task
 
 from .configuration import parse_config
 from .console import ProgressBar
+from .hub_push import HubPush
 from .run_folder import open_run_folder
 from .weight_bars import hide_weight_bars
 
@@ -76,13 +77,16 @@ def train_in_folder(
         finish: Called on every process when the run has come to its end; not when it was cut off from outside.
 
     Raises:
-        UserError: If the folder is another run's, or as `hfgpt.training.engine.train`.
+        UserError: If the folder is another run's, or as `hfgpt.training.engine.train`; or if the finished model cannot
+            be pushed where it was to be.
+        OutageError: If it cannot because the Hub or the network fails.
     """
     if resume_from is not None:  # before anything in the run's folder is touched
         refuse_another_run(resume_from, run_fingerprint(task, model), config)
     with (
         full_disk_is_said(Path(config.output_dir)),
         open_run_folder(config, accelerator, resume_from) as (folder, resume_from),
+        HubPush(config) as hub_push,
     ):
         for line in [*lines, *([] if resume_from is None else [f"resumed from {resume_from}"])]:
             accelerator.print(line)
@@ -95,7 +99,7 @@ def train_in_folder(
                 model,
                 config,
                 accelerator,
-                [MetricsLog(), bar, *callbacks],
+                [MetricsLog(), bar, *callbacks, hub_push],
                 save_model=save_model,
                 resume_from=resume_from,
             )
@@ -110,5 +114,7 @@ def train_in_folder(
         else:
             finish(run, folder)
         accelerator.wait_for_everyone()
+        if accelerator.is_main_process and (run.stop_reason is None or not run.stop_reason.interrupted):
+            hub_push.push_final(folder)  # the others need not wait for it
     accelerator.end_training()
     return run

@@ -1,14 +1,17 @@
-"""Several finished runs in one table: what each was, its losses, and what it reached on its test set."""
+"""Several finished runs in one table: what each was, its losses, what it reached on its test set, how to publish it."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hfgpt.errors import UserError
+from hfgpt.hub.facts_file import CARD_FACTS, read_facts
 
 from .console import print_table
 from .instruction_results import ANSWERS, print_samples, print_scores
+from .run_folder import FINAL
 
 __all__ = ["summarise"]
 
@@ -41,6 +44,24 @@ def summarise(folders: Sequence[Path], *, as_json: bool = False) -> None:
         print_samples([json.loads(line) for line in lines])
     pictures = [str(path) for folder in folders for path in sorted(folder.glob("*.png"))]
     print("Pictures:   " + "\n            ".join(pictures))
+    pushes = [
+        f"hfgpt push {folder / FINAL} --repo YOUR_NAME/{_repo_name(folder)}" for folder in filter(_is_for_use, folders)
+    ]
+    if pushes:
+        print("To the Hub: " + "\n            ".join(pushes))
+
+
+def _is_for_use(folder: Path) -> bool:
+    """Whether a run leaves a model for others: not one that is only to show what pretraining was good for."""
+    path = folder / CARD_FACTS
+    parent = read_facts(path)["lineage"]["parent"] if path.is_file() else None
+    return (folder / FINAL).is_dir() and not (parent is not None and parent["only_shape"])
+
+
+def _repo_name(folder: Path) -> str:
+    """A name that the Hub takes, from the folder's."""
+    name = re.sub(r"[^A-Za-z0-9]+", "-", folder.resolve().name).strip("-")
+    return name if name.startswith("hfgpt") else f"hfgpt-{name}".rstrip("-")
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -90,6 +90,16 @@ class TrainingConfig:
     dataloader_num_workers: int = 0
     """Processes that prepare batches ahead, for each device; 0: prepare them in the training process."""
 
+    push_to_hub: bool = False
+    """Push the finished model to the Hub, with its card, numbers and pictures, and nothing that is private."""
+    hub_model_id: str | None = None
+    """Repository to push to, ORGANISATION/NAME or NAME. Default: the name of output_dir, under your own account."""
+    hub_private_repo: bool | None = None
+    """Whether a new repository is private. Default: as your account's settings say."""
+    hub_strategy: Literal["end", "every_save"] = "end"
+    """end: push when the run has ended. every_save: push each checkpoint's model in the background, too; one that is
+    still waiting when the next is written is passed over."""
+
     def problems(self) -> list[str]:
         """What cannot work, a sentence each, so that all of it is said at once."""
         found = []

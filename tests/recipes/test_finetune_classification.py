@@ -21,6 +21,7 @@ from hfgpt.recipes.labelled_corpus import load_splits
 NO_DROPOUT = dict.fromkeys(("embedding_dropout", "attention_dropout", "residual_dropout"), 0.0)
 PICTURES = {"loss_curve.png", "accuracy_curve.png", "confusion_matrix.png", "reliability_diagram.png"}
 RUN_FILES = {"config.yaml", "metrics.jsonl", "report.json", "results.json", "logits_before_training.npy", "final"}
+RUN_FILES |= {"card_facts.json"}
 
 
 def read(folder: Path, name: str = "report.json") -> dict[str, Any]:

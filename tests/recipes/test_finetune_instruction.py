@@ -19,6 +19,7 @@ from hfgpt.recipes.instruction_config import InstructionConfig
 from hfgpt.recipes.instruction_corpus import chat_tokenizer, load_conversation_splits
 
 RUN_FILES = {"config.yaml", "metrics.jsonl", "report.json", "results.json", "test_answers.jsonl", "final"}
+RUN_FILES |= {"card_facts.json"}
 PICTURES = {"loss_curve.png", "exact_match.png"}
 NO_DROPOUT = dict.fromkeys(("embedding_dropout", "attention_dropout", "residual_dropout"), 0.0)
 

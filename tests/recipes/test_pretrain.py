@@ -14,7 +14,7 @@ from hfgpt import HfGptForCausalLM
 from hfgpt.recipes.pretrain import bits_per_byte, main
 
 RUN_FILES = {"config.yaml", "metrics.jsonl", "samples.jsonl", "loss_curve.png", "results.json", "final"}
-RUN_FILES |= {".lock", "checkpoint-2", "checkpoint-4"}
+RUN_FILES |= {".lock", "card_facts.json", "checkpoint-2", "checkpoint-4"}
 # What two runs of one configuration do not share.
 TIMES = {"tokens_per_second", "evaluation_seconds"}
 
@@ -185,7 +185,7 @@ def test_a_failed_save_leaves_the_former_model_and_nothing_half_written(recipe, 
     )
     assert "no space left" in recipe.refusal(max_steps=2, overwrite_output_dir=True).lower()
     assert contents(recipe.final) == before
-    former = {"results.json", "checkpoint-2", "checkpoint-4"}  # of the run that was to be replaced
+    former = {"results.json", "card_facts.json", "checkpoint-2", "checkpoint-4"}  # of the run that was to be replaced
     assert {path.name for path in recipe.output_dir.iterdir()} == RUN_FILES - former
 
 

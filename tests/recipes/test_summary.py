@@ -33,6 +33,18 @@ def test_losses_scores_samples_and_pictures_of_each_run_are_printed(runs, monkey
     assert answer["prompt"].splitlines()[0] in result.output
 
 
+def test_the_command_that_would_push_each_model_is_named_but_for_those_that_are_to_compare_with(
+    runs, classify, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compared = tmp_path / "classifier_random"
+    classify.run("--output_dir", str(compared), max_steps=1, random_weights=True)
+    summary.summarise([*runs, compared])
+    printed = capsys.readouterr().out
+    for folder in runs:
+        assert f"hfgpt push {folder / 'final'} --repo YOUR_NAME/hfgpt-{folder.name}\n" in printed
+    assert "classifier-random" not in printed
+
+
 def test_programs_read_the_same_as_json(runs, capsys: pytest.CaptureFixture[str]) -> None:
     summary.summarise(runs, as_json=True)
     found = json.loads(capsys.readouterr().out)

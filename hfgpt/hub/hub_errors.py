@@ -1,0 +1,145 @@
+"""What goes wrong between here and the Hub, in one sentence with the remedy; and once more before it is said."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from huggingface_hub import constants
+from huggingface_hub.errors import (
+    DisabledRepoError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from hfgpt.errors import OutageError, UserError
+
+__all__ = ["said_in_a_sentence", "with_patience"]
+
+logger = logging.getLogger(__name__)
+
+ResultT = TypeVar("ResultT")
+
+# The ancestor of all that can go wrong on the way: httpx2's, or httpx's in earlier releases of huggingface_hub.
+TransportError: type[Exception] = HfHubHTTPError.__mro__[1]
+
+NEVER_REACHED = ("ConnectError", "ConnectTimeout", "ProxyError", "UnsupportedProtocol")
+"""Names of those of its descendants that were raised before there was a connection."""
+
+BUSY = (408, 429, 500, 502, 503, 504)
+"""Answers after which the same request may succeed: what huggingface_hub's own uploads are repeated for."""
+
+WAITS = (1.0, 2.0, 4.0, 8.0)
+"""Seconds before each repetition, where the Hub does not say how long to wait."""
+
+LONGEST_WAIT = 300.0
+"""Seconds; the Hub counts requests in windows of five minutes."""
+
+
+def with_patience(request: Callable[[], ResultT]) -> ResultT:
+    """What `request` returns, which is asked again where the Hub is busy or the connection broke.
+
+    Args:
+        request: One that can be made twice. The library repeats uploads by itself, but not these.
+    """
+    for wait in WAITS:
+        try:
+            return request()
+        except TransportError as error:
+            seconds = wait
+            if isinstance(error, HfHubHTTPError):
+                if error.response.status_code not in BUSY:
+                    raise
+                seconds = _retry_after(error) or wait
+            logger.warning("The Hub did not take a request (%s); once more in %g s.", _brief(error), seconds)
+        time.sleep(seconds)
+    return request()
+
+
+def _retry_after(error: HfHubHTTPError) -> float | None:
+    value = error.response.headers.get("Retry-After", "")
+    return min(float(value), LONGEST_WAIT) if value.isdigit() else None
+
+
+@contextmanager
+def said_in_a_sentence(repo_id: str, so_far: Callable[[], str] = str) -> Iterator[None]:
+    """Around requests to the Hub about a repository: what goes wrong is raised as one sentence.
+
+    Args:
+        so_far: What the sentence is to add about what has been done by then.
+
+    Raises:
+        UserError: If the user can mend it.
+        OutageError: If it is the Hub's, or the network's.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # "Error while uploading ...": what happened is its cause
+        cause = error.__cause__
+        if isinstance(error, OutageError) or not isinstance(cause, TransportError | OSError):
+            raise
+        raise _in_a_sentence(cause, repo_id, so_far()) from error
+    except (TransportError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled) as error:
+        raise _in_a_sentence(error, repo_id, so_far()) from error
+
+
+def _in_a_sentence(error: BaseException, repo_id: str, so_far: str) -> UserError | OutageError:
+    said, remedy, is_users = _reading(error, repo_id)
+    sentence = f"{said}{so_far}: {remedy}."
+    return UserError(sentence) if is_users else OutageError(sentence)
+
+
+def _reading(error: BaseException, repo_id: str) -> tuple[str, str, bool]:
+    """What has happened, what to do, and whether it is the user's to do."""
+    hub = constants.ENDPOINT
+    if isinstance(error, HFValidationError):
+        return f"{repo_id!r} cannot be the name of a repository", "give one like your-name/my-model", True
+    if isinstance(error, LocalTokenNotFoundError):
+        return "There is no token for the Hub", "log in with hf auth login, set HF_TOKEN, or give --token", True
+    if isinstance(error, OfflineModeIsEnabled):
+        return "The Hub is switched off by HF_HUB_OFFLINE=1", "unset it", True
+    if not isinstance(error, HfHubHTTPError):
+        if type(error).__name__ in NEVER_REACHED:
+            return f"The Hub at {hub} cannot be reached ({_brief(error)})", f"see to the network; then {_AGAIN}", True
+        return f"The connection to the Hub broke ({_brief(error)})", _AGAIN, False
+    status = error.response.status_code
+    words = " ".join((error.server_message or "").split()).rstrip(".")
+    if isinstance(error, GatedRepoError):
+        return f"{repo_id} is gated, and this account has no access", f"ask for it on {hub}/{repo_id}", True
+    if isinstance(error, DisabledRepoError):
+        return f"{repo_id} has been disabled on the Hub", "see its page, or give another name", True
+    if isinstance(error, RevisionNotFoundError):
+        return f"{repo_id} has no such branch", "give --revision the name of one, or leave it out", True
+    if status == 401 and not isinstance(error, RepositoryNotFoundError):
+        return "The Hub does not know this token", "log in with hf auth login, or give a new one as HF_TOKEN", True
+    if isinstance(error, RepositoryNotFoundError) or status == 404:
+        return (
+            f"There is no model repository {repo_id} that this account may see",
+            "check the name, or ask its owner for access",
+            True,
+        )
+    if status == 403:
+        rights = f"give a token that may write to it ({hub}/settings/tokens), or push under a name of your own"
+        return f"This token may not write to {repo_id}" + (f" ({words})" if words else ""), rights, True
+    if status == 409:
+        return f"{repo_id} is being changed by somebody else" + (f" ({words})" if words else ""), _AGAIN, True
+    if status == 429:
+        return "The Hub takes no more requests from this account for now", f"wait some minutes; then {_AGAIN}", False
+    if status in BUSY:
+        return f"The Hub has failed ({_brief(error)})", _AGAIN, False
+    return f"The Hub did not accept the push ({status}{': ' + words if words else ''})", _AGAIN, False
+
+
+_AGAIN = "push again, and what has arrived is not sent a second time"
+
+
+def _brief(error: BaseException) -> str:
+    if isinstance(error, HfHubHTTPError):
+        return str(error.response.status_code)
+    return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
