@@ -40,7 +40,7 @@ test-ecosystem: $(VENV)/.installed-test ## Run transformers' own tests, of the i
 	HF_HUB_OFFLINE=1 RUN_SLOW=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/ecosystem --numprocesses 2
 
 # The tests that need what the oldest environment lacks: text to train on, the book's code, a build.
-NEED_MORE := cli data evaluation recipes training benchmarks/test_engine.py \
+NEED_MORE := cli data evaluation hub hub_cards hub_push recipes training benchmarks/test_engine.py \
 	oracles/test_book.py oracles/test_book_checkpoints.py oracles/test_trl.py test_package.py
 
 test-oldest: $(OLDEST)/.installed ## Run the model's tests with the oldest versions that pyproject.toml admits

@@ -21,7 +21,8 @@ from hfgpt.tokenization import train_tokenizer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-ABSENT = {"datasets", "evaluate", "pyarrow", "scikit-learn", "scipy"}  # only data and recipes need them
+# only data, recipes and pushing need them
+ABSENT = {"datasets", "detect-secrets", "evaluate", "pyarrow", "scikit-learn", "scipy"}
 ABOVE_ITS_BOUND = {"torch": "2.13.0"}
 
 
@@ -68,7 +69,7 @@ def test_what_is_pinned_is_what_runs() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(ABSENT))
-def test_what_only_data_and_recipes_need_is_absent(name: str) -> None:
+def test_what_only_data_recipes_and_pushing_need_is_absent(name: str) -> None:
     assert importlib.util.find_spec(name) is None
 
 

@@ -40,7 +40,9 @@ def family(tmp_path_factory: pytest.TempPathFactory, fork) -> dict[str, Recipe]:
     base = Recipe(pretrain, folder / "base", pretraining(Path("unused")) | STORIES)
     final = base.final
     classifier = Recipe(
-        finetune_classification, folder / "classifier", classification(Path("unused"), final) | MESSAGES | {"max_steps": 2}
+        finetune_classification,
+        folder / "classifier",
+        classification(Path("unused"), final) | MESSAGES | {"max_steps": 2},
     )
     assistant = Recipe(
         finetune_instruction,
