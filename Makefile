@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-ecosystem test-oldest lint format constraints clean
+.PHONY: help demo test test-slow test-ecosystem test-oldest lint cards format constraints clean
 # The commands share .venv, so they run one after the other even under `make -j`.
 .NOTPARALLEL:
 
@@ -52,6 +52,9 @@ lint: $(VENV)/.installed-lint ## Check formatting, style, types and the floors' 
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+cards: $(VENV)/.installed-core ## Write the cards of the demo's models anew from their facts
+	$(BIN)/python model_cards/make_cards.py
 
 format: $(VENV)/.installed-lint ## Format the code
 	$(BIN)/ruff check --fix-only --quiet .
