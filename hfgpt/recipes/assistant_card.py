@@ -104,7 +104,7 @@ def _table_of_answers(test: Mapping[str, Any]) -> dict[str, Any]:
         )
         remarks.append(f"Exactly right by kind of question: {tasks}.")
     if test["unfinished"]:
-        remarks.append(f"{test['unfinished']:,} answers were cut off before their end.")
+        remarks.append(f"Cut off before their end: {test['unfinished']:,} of {test['num_examples']:,} answers.")
     if test["not_measured"]:
         remarks.append(f"Not measured: {', '.join(names[key] for key in test['not_measured'])}.")
     return {
