@@ -369,7 +369,7 @@ class HfGptPreTrainedModel(PreTrainedModel):
         is_same = weights and filecmp.cmpfiles(home, saved, weights, shallow=False)[0] == weights
         if is_same and card.is_file() and MADE_UP in (saved / card.name).read_text(encoding="utf-8"):
             pictures = re.findall(r"!\[[^]]*\]\(([\w.-]+)\)", card.read_text(encoding="utf-8"))
-            for name in {card.name, *pictures}:
+            for name in {card.name, *(name for name in pictures if name.endswith(".png") and (home / name).is_file())}:
                 shutil.copyfile(home / name, saved / name)
         return super()._upload_modified_files(working_dir, *args, **kwargs)
 

@@ -180,7 +180,7 @@ def _public_yaml(path: Path) -> bytes:
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is damaged ({' '.join(str(error).split())}): write it anew or remove it.") from error
-    return yaml.safe_dump(public_value(fields), sort_keys=False, allow_unicode=True).encode()
+    return yaml.safe_dump(public_value(fields), sort_keys=False, allow_unicode=True, width=float("inf")).encode()
 
 
 def _reason(path: Path, otherwise: str) -> str:
@@ -201,6 +201,8 @@ def _code_files(folder: Path, config: Mapping[str, Any]) -> set[str]:
         UserError: If one is missing.
     """
     auto_map = config.get("auto_map") or {}
+    if not isinstance(auto_map, dict):
+        raise UserError(f"auto_map in {folder / CONFIG} is not what save_pretrained writes: save the model again.")
     references = [name for value in auto_map.values() for name in ([value] if isinstance(value, str) else value or [])]
     # A reference to another repository ("org/name--module.Class") brings nothing that could be pushed from here.
     modules = {name.split(".")[0] for name in references if isinstance(name, str) and "--" not in name}
@@ -233,7 +235,10 @@ def _weights_files(folder: Path) -> set[str]:
                 f"its weights are pickled, which are never pushed; write them anew: hfgpt convert {folder} NEW_FOLDER"
             )
         raise UserError(f"There is no {WEIGHTS} in {folder}: {hint}")
-    shards = set(_read_json(folder / WEIGHTS_INDEX).get("weight_map", {}).values())
+    weight_map = _read_json(folder / WEIGHTS_INDEX).get("weight_map")
+    if not (isinstance(weight_map, dict) and all(isinstance(name, str) for name in weight_map.values())):
+        raise UserError(f"{folder / WEIGHTS_INDEX} is not what save_pretrained writes: save the model again.")
+    shards = set(weight_map.values())
     for name in sorted(shards):
         if not SHARD.fullmatch(name) or not (folder / name).is_file():
             raise UserError(

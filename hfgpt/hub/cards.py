@@ -123,7 +123,7 @@ def _results(facts: Mapping[str, Any]) -> list[EvalResult] | None:
                     metric_name=metric["name"],
                     metric_value=_rounded(measured["value"]),
                     metric_args=None
-                    if interval is None
+                    if interval is None or None in interval
                     else {"confidence": 0.95, "interval": [_rounded(bound) for bound in interval]},
                 )
             )

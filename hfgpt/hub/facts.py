@@ -188,7 +188,7 @@ def _licence(parent: Mapping[str, Any] | None, data: Sequence[Mapping[str, Any]]
         return None
     if parent is None or parent["only_shape"]:
         return BUILTIN_LICENCE
-    licence = (parent.get("facts") or {}).get("licence")
+    licence = (parent.get("repository") or parent.get("facts") or {}).get("licence")  # the Hub's page goes first
     return BUILTIN_LICENCE if licence == BUILTIN_LICENCE else None
 
 

@@ -80,6 +80,10 @@ def said_in_a_sentence(repo_id: str, so_far: Callable[[], str] = str) -> Iterato
     """
     try:
         yield
+    except (ConnectionError, PermissionError) as error:  # hf_xet's own, which sends the large files
+        if isinstance(error, OSError) and error.filename is not None:  # a file here
+            raise
+        raise _in_a_sentence(error, repo_id, so_far()) from error
     except RuntimeError as error:  # "Error while uploading ...": what happened is its cause
         cause = error.__cause__
         if isinstance(error, OutageError) or not isinstance(cause, TransportError | OSError):
@@ -87,6 +91,11 @@ def said_in_a_sentence(repo_id: str, so_far: Callable[[], str] = str) -> Iterato
         raise _in_a_sentence(cause, repo_id, so_far()) from error
     except (TransportError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled) as error:
         raise _in_a_sentence(error, repo_id, so_far()) from error
+    except UserError:
+        raise
+    except ValueError as error:  # what the library itself says no to: a card's metadata, a quota of the storage
+        said = " ".join(str(error).split()).rstrip(".")
+        raise UserError(f"The Hub did not accept the push ({said}){so_far()}: mend that, and push again.") from error
 
 
 def _in_a_sentence(error: BaseException, repo_id: str, so_far: str) -> UserError | OutageError:
@@ -104,6 +113,8 @@ def _reading(error: BaseException, repo_id: str) -> tuple[str, str, bool]:
         return "There is no token for the Hub", "log in with hf auth login, set HF_TOKEN, or give --token", True
     if isinstance(error, OfflineModeIsEnabled):
         return "The Hub is switched off by HF_HUB_OFFLINE=1", "unset it", True
+    if isinstance(error, PermissionError):
+        return f"This token may not write to {repo_id} ({_brief(error)})", "give a token that may", True
     if not isinstance(error, HfHubHTTPError):
         if type(error).__name__ in NEVER_REACHED:
             return f"The Hub at {hub} cannot be reached ({_brief(error)})", f"see to the network; then {_AGAIN}", True

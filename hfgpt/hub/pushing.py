@@ -6,6 +6,7 @@ by their hash are not sent again, so that an interrupted push goes on by being b
 
 import json
 import logging
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
+import yaml
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, constants
 from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # its docs name it so
 from jinja2 import TemplateError
@@ -86,6 +88,8 @@ def push(
     """
     folder = Path(folder).expanduser()
     _check_name(repo_id)
+    if token is not None and not re.fullmatch(r"[!-~]+", token):
+        raise UserError("What is given as --token is no token: it is empty, or has a blank, a line's end or the like.")
     api = HfApi(token=token)
     with _selected(folder, layout) as selection:
         refuse_private(selection.files, repo_id)  # before anything is asked of the Hub
@@ -93,6 +97,8 @@ def push(
             repo_id = check_account(repo_id, api, propose=create_pr)
         files = _with_card(selection, repo_id, layout) if with_card else selection.files
         refuse_private([file for file in files if file.path == CARD], repo_id)
+        for card in (file for file in files if file.path == CARD):
+            _head_of(card)
         if dry_run:
             return Pushed(repo_id, files, selection.left_out)
         target = _Target(api, repo_id, private=private, revision=revision, create_pr=create_pr)
@@ -203,6 +209,19 @@ def _with_card(selection: Selection, repo_id: str, layout: Layout) -> list[Pushe
     return sorted([*files, PushedFile(CARD, source, card.encode())], key=lambda file: file.path)
 
 
+def _head_of(card: PushedFile) -> ModelCard:
+    """The card as huggingface_hub reads it.
+
+    Raises:
+        UserError: If its machine-readable head is no YAML, or says what a head cannot.
+    """
+    try:
+        return ModelCard(card.read().decode())
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        said = " ".join(str(error).split())
+        raise UserError(f"The head of {card.source} cannot be read ({said}): mend it.") from error
+
+
 def _rendered(recorded: PushedFile, **options: Any) -> str:
     """The card that the facts in a file make.
 
@@ -211,7 +230,7 @@ def _rendered(recorded: PushedFile, **options: Any) -> str:
     """
     try:
         return str(render_card(read_facts(recorded.source), **options))
-    except (TemplateError, LookupError, TypeError, AttributeError) as error:
+    except (TemplateError, LookupError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
             f"{recorded.source} is not whole ({' '.join(str(error).split())}), so that no card can be made of it: "
             f"delete it, and {CARD} is pushed as it is."
@@ -233,6 +252,8 @@ class _Target:
         """Create what is missing, send what the Hub has not, and make it one commit."""
         try:
             with said_in_a_sentence(self.repo_id, self._so_far):
+                for card in (file for file in files if file.path == CARD):  # before anything is made
+                    with_patience(lambda card=card: _head_of(card).validate())  # type: ignore[misc]
                 self._prepare()
                 deleted = self._outdated({file.path for file in files})
                 additions = [CommitOperationAdd(file.path, _content(file)) for file in files]

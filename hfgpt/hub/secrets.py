@@ -48,6 +48,19 @@ from .allow_list import PushedFile
 __all__ = ["Finding", "Machine", "find_private", "refuse_private"]
 
 
+class RecentFormsDetector(RegexBasedDetector):
+    """Forms of keys that are younger than detect-secrets: GitHub's, OpenAI's, Anthropic's, Google's, Databricks'."""
+
+    secret_type = "API key"  # noqa: S105  # its kind, not itself
+    denylist = (
+        re.compile(
+            r"(?<![A-Za-z0-9_-])(?:github_pat_\w{60,}|sk-(?:proj|svcacct|admin|ant)-[\w-]{40,}|AIza[\w-]{35}"
+            r"|dapi[0-9a-f]{32}|r8_[A-Za-z0-9]{37})(?![A-Za-z0-9])"
+        ),
+        re.compile(r"\bBearer\s+([\w.~+/-]{24,}=*)"),
+    )
+
+
 class HuggingFaceTokenDetector(RegexBasedDetector):
     """The tokens of the Hub itself, of users and of organisations, which detect-secrets does not know."""
 
@@ -57,6 +70,7 @@ class HuggingFaceTokenDetector(RegexBasedDetector):
 
 DETECTORS = (
     HuggingFaceTokenDetector,
+    RecentFormsDetector,
     artifactory.ArtifactoryDetector,
     aws.AWSKeyDetector,
     azure_storage_key.AzureStorageKeyDetector,
@@ -96,6 +110,7 @@ SYSTEM_FOLDERS = frozenset(["bin", "boot", "dev", "etc", "lib", "lib32", "lib64"
 _BEGINS = r"(?:(?<![\w./~<\\-])|(?<=file://))"
 _HOME = re.compile(_BEGINS + r"/(?:home|Users)/[\w.-]+|(?<!\w)[A-Za-z]:(?:\\{1,2}|/)Users(?:\\{1,2}|/)[\w.-]+")
 _ABSOLUTE = re.compile(_BEGINS + r"/([\w.+@-]+)/[\w.+@-]|(?<!\w)[A-Za-z]:\\{1,2}[\w.-]+\\")
+_ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}|[nrtbf/\"'\\])")
 _SECRET_VARIABLE = re.compile(r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|KEY|CREDENTIALS?)$")
 
 
@@ -194,8 +209,19 @@ def _without_line(path: str, part: str, text: str, repo_id: str, machine: Machin
 
 
 def _find_in_line(path: str, line: str, repo_id: str, machine: Machine) -> list[str]:
-    """What kinds of private things stand in a line."""
-    line = line.replace("\\/", "/")  # as some write a slash in JSON
+    """What kinds of private things stand in a line, also behind the escapes of JSON, YAML and Python."""
+    read = _ESCAPE.sub(_unescaped, line)
+    lines = [line] if read == line else [line, *read.split("\n")]
+    return list(dict.fromkeys(what for text in lines for what in _find_in_text(path, text, repo_id, machine)))
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    """The character that an escape stands for; one that only sets words apart is a new line."""
+    written = escape[1]
+    return chr(int(written[1:], 16)) if written[0] in "ux" else written if written in "/\"'\\" else "\n"
+
+
+def _find_in_text(path: str, line: str, repo_id: str, machine: Machine) -> list[str]:
     found = [
         detector.secret_type for detector in _detectors() if any(_is_secret(s) for s in detector.analyze_string(line))
     ]
@@ -252,7 +278,7 @@ def _names_folder(line: str, machine: Machine) -> bool:
 
 
 def _is_word(name: str, text: str) -> bool:
-    return re.search(rf"(?<![\w]){re.escape(name)}(?![\w])", text) is not None
+    return re.search(rf"(?<![\w]){re.escape(name)}(?![\w])", text, re.IGNORECASE) is not None
 
 
 def _safetensors_header(file: PushedFile) -> str:
@@ -272,10 +298,11 @@ def _safetensors_header(file: PushedFile) -> str:
 def _png_comments(file: PushedFile) -> str:
     """The texts that a picture carries, such as its author, title and the program that drew it."""
     try:
-        with Image.open(file.source) as picture:
+        with Image.open(file.source, formats=["PNG"]) as picture:
             picture.load()  # texts may stand after the pixels
             texts = [(str(name), value) for name, value in picture.info.items()]
             texts += [(f"EXIF {tag}", value) for tag, value in picture.getexif().items()]
-    except OSError as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{file.source} is not a whole picture: draw it anew or remove it.") from error
+    texts = [(name, value.decode("latin-1") if isinstance(value, bytes) else value) for name, value in texts]
     return "\n".join(f"{name}: {value}" for name, value in texts if isinstance(value, str))

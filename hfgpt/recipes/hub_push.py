@@ -84,7 +84,11 @@ class HubPush(Callback):
         """Have the checkpoint's model pushed after the push that is under way, in place of one that waits already."""
         if not self._in_background:
             return
-        copy = _link_files(folder, run.output_dir / f".push-{folder.name}")
+        try:
+            copy = _link_files(folder, run.output_dir / f".push-{folder.name}")
+        except (UserError, OSError) as error:  # the checkpoint has been deleted to make room; the disk is full
+            logger.warning("%s was not pushed, and training goes on: %s", folder.name, error)
+            return
         with self._lock:
             passed_over, self._waiting = self._waiting, copy
             begin, self._is_pushing = not self._is_pushing, True
@@ -107,6 +111,8 @@ class HubPush(Callback):
                 self._push(copy, f"Training in progress: {name}", with_card=False)
             except (UserError, OutageError) as error:
                 logger.warning("%s was not pushed, and training goes on: %s", name, error)
+            except Exception:  # what nobody has foreseen must not cost the checkpoints to come, nor the model
+                logger.exception("%s was not pushed, and training goes on:", name)
             finally:
                 shutil.rmtree(copy)
 

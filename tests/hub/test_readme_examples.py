@@ -78,8 +78,8 @@ def prepared(runs: Runs) -> Runs:
 )
 def test_an_example_that_names_the_hub_runs(prepared: Runs, language: str, text: str) -> None:
     text = MINE.sub("tester/", text)
-    for model in re.findall(r"runs/[\w-]+/final", text):
-        prepared.make(model)
+    for model in re.findall(r"runs/[\w-]+(?=/final)|(?<=hfgpt push )runs/[\w-]+", text):
+        prepared.make(f"{model}/final")
     for name in re.findall(r"(?<!--repo )\btester/hfgpt-([\w-]+)", text):
         prepared.make(f"runs/{name}/final")
         pushed = prepared.commands.run("hfgpt", "push", f"runs/{name}/final", "--repo", f"tester/hfgpt-{name}")
@@ -92,7 +92,7 @@ def test_an_example_that_names_the_hub_runs(prepared: Runs, language: str, text:
         assert words[0] == "hfgpt", f"how is this run? {text}"
         outcome = prepared.commands.run(*words, *shortened(words))
     assert outcome.status == 0, f"{text}\nended with status {outcome.status}:\n{outcome.output}"
-    assert prepared.hub.requests
+    assert bool(prepared.hub.requests) == ("--dry-run" not in text)
 
 
 def shortened(words: list[str]) -> list[str]:

@@ -226,3 +226,36 @@ def test_facts_that_are_not_whole_are_one_sentence(hub: "LoopbackHub", model_fol
     (model_folder / "card_facts.json").write_text('{"format_version": 1}')
     with pytest.raises(UserError, match="is not whole .*: delete it, and README.md is pushed as it is"):
         push(model_folder, REPO, dry_run=True)
+
+
+@pytest.mark.parametrize("head", ["license: mine-alone", "license: [mit"])
+def test_a_head_that_the_hub_would_refuse_is_refused_before_anything_is_made(
+    hub: "LoopbackHub", model_folder: Path, head: str
+) -> None:
+    (model_folder / "README.md").write_text(f"---\n{head}\n---\n# Mine\n")
+    with pytest.raises(UserError):
+        push(model_folder, "tester/mine")
+    assert not [path for method, path, _ in hub.requests if method == "POST" and path.endswith("/repos/create")]
+
+
+@pytest.mark.parametrize("token", ["hf_good ", "hf_good\n", "", "hf_gööd"])
+def test_what_is_no_token_is_refused_and_not_repeated(hub: "LoopbackHub", model_folder: Path, token: str) -> None:
+    with pytest.raises(UserError, match="is no token") as refused:
+        push(model_folder, "tester/mine", token=token)
+    assert "hf_g" not in str(refused.value)
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("name", "field"), [("config.json", "auto_map"), ("model.safetensors.index.json", "weight_map")]
+)
+def test_files_of_another_shape_than_save_pretrained_writes_are_one_sentence(
+    model_folder: Path, name: str, field: str
+) -> None:
+    path = model_folder / name
+    content = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps(content | {field: ["a list"]}))
+    if field == "weight_map":
+        (model_folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="is not what save_pretrained writes"):
+        push(model_folder, "tester/mine", dry_run=True)

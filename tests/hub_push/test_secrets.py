@@ -33,6 +33,7 @@ SECRETS = {
     "JSON Web Token": "eyJhbGciOiJIUzI1NiJ9." + "eyJzdWIiOiIxMjM0In0." + "dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U",
     "Stripe Access Key": "sk_live_" + LETTERS[:24],
     "Basic Auth Credentials": "https://ada:" + "lovelace1" + "@example.org/data",
+    "API key": "github_pat_" + LETTERS + LETTERS,
     "password": "password: " + "Tr0ub4dor&3",
     "in use": "the key is correct-horse-battery",
 }
@@ -51,6 +52,14 @@ def test_each_kind_of_secret_is_found_in_every_text_file(kind: str, name: str) -
     (finding,) = found_in(name, f"one\ntwo\n  x = {SECRETS[kind]}\n")
     assert kind in finding
     assert finding.endswith(f"{name}, line 3")
+
+
+@pytest.mark.parametrize("escape", [r"\n", r"\t", r"\u000a", r"\x0a"])
+@pytest.mark.parametrize("private", [SECRETS["Hugging Face token"], "/home/ada/tok", "ada1815"])
+def test_what_stands_behind_an_escape_is_found(private: str, escape: str) -> None:
+    (finding,) = found_in("tokenizer_config.json", '{"chat_template": "hi' + escape + private + '"}')
+    assert finding.endswith("tokenizer_config.json, line 1")
+    assert private not in finding
 
 
 @pytest.mark.parametrize(
@@ -148,7 +157,7 @@ def test_the_sentence_names_files_and_lines_and_no_secret(model_folder: Path) ->
         refuse_private(files_to_push(model_folder).files, "team/model", MACHINE)
     sentence = str(stopped.value)
     assert "a Hugging Face token in README.md, line 2" in sentence
-    assert "and 5 more" in sentence
+    assert "and 6 more" in sentence
     assert "\n" not in sentence
     assert not [secret for secret in SECRETS.values() if secret in sentence or secret.split()[-1] in sentence]
 

@@ -112,6 +112,38 @@ def test_a_checkpoint_that_cannot_be_pushed_does_not_end_the_training(
     assert titles(hub)[-1] == "End of training"
 
 
+def test_what_nobody_has_foreseen_costs_one_checkpoint_and_not_the_model(
+    hub: "LoopbackHub", recipe: Recipe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pushed: list[str] = []
+
+    def broken_at_first(
+        folder: Path, repo_id: str, *, private: bool | None, commit_message: str, with_card: bool
+    ) -> hub_push.Pushed:
+        pushed.append(commit_message)
+        if len(pushed) == 1:
+            raise ZeroDivisionError("whatever it is")
+        return hub_push.Pushed(repo_id, [], [])
+
+    monkeypatch.setattr(hub_push, "push", broken_at_first)
+    recipe.run(push_to_hub=True, hub_model_id=REPO, hub_strategy="every_save", save_in_background=False)
+    assert pushed[-1] == "End of training"
+    assert "was not pushed, and training goes on:" in caplog.text
+    assert not list(recipe.output_dir.glob(".push-*"))
+
+
+def test_a_checkpoint_that_has_made_room_already_is_said_and_passed_over(
+    hub: "LoopbackHub", recipe: Recipe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def gone(folder: Path) -> None:
+        raise UserError(f"There is no folder {folder}")
+
+    monkeypatch.setattr(hub_push, "files_to_push", gone)
+    recipe.run(push_to_hub=True, hub_model_id=REPO, hub_strategy="every_save", save_in_background=False)
+    assert "was not pushed, and training goes on: There is no folder" in caplog.text
+    assert titles(hub)[-1] == "End of training"
+
+
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [

@@ -18,6 +18,7 @@ from hfgpt.training.checkpoints import CheckpointStore
 
 # A constant learning rate: with another one, more steps would be other steps.
 FIELDS: dict[str, Any] = {"lr_scheduler_type": "constant", "resume": "auto"}
+CARD_FILES = {"card_facts.json", "final/card_facts.json", "final/README.md"}
 DROPOUTS = dict.fromkeys(("embedding_dropout", "attention_dropout", "residual_dropout"), 0.1)
 
 
@@ -43,6 +44,17 @@ def contents(folder: Path) -> dict[str, bytes]:
         for path in folder.rglob("*")
         if path.is_file() and path.name != ".lock"
     }
+
+
+def assert_the_card_counts_one_more_resumption(before: dict[str, bytes], after: dict[str, bytes]) -> None:
+    """And that it took other seconds; all else in it stays."""
+    facts = [json.loads(files["card_facts.json"]) for files in (before, after)]
+    resumptions = [each["lineage"].pop("num_resumptions") for each in facts]
+    assert resumptions[1] == resumptions[0] + 1
+    assert all(each["training"].pop("command_seconds") > 0 for each in facts)
+    seconds = [each["training"].pop("training_seconds") for each in facts]
+    assert 0 < seconds[0] <= seconds[1]
+    assert facts[0] == facts[1]
 
 
 def damage(checkpoint: Path) -> None:
@@ -208,12 +220,13 @@ def test_resuming_a_finished_run_changes_nothing(recipe, run_there) -> None:
     printed = recipe.run(**FIELDS)
     assert f"resumed from {run_there / 'checkpoint-4'}" in printed
     after = contents(run_there)
+    assert_the_card_counts_one_more_resumption(before, after)
     results = [json.loads(files.pop("results.json")) for files in (before, after)]
     assert {**results[0], "seconds": None} == {**results[1], "seconds": None}
     # The picture is drawn by evaluations, and there was none; configurations differ in the run's folder alone.
     ours = {name for name in before if name.endswith("config.yaml")}
     assert before.keys() == after.keys()
-    assert {name for name in before if before[name] != after[name]} <= ours
+    assert {name for name in before if before[name] != after[name]} <= ours | CARD_FILES
 
 
 @pytest.mark.parametrize("fields", [{"max_tokens": 130}, {"early_stopping_patience": 1, "learning_rate": 1.0}], ids=str)
@@ -223,8 +236,9 @@ def test_resuming_a_run_that_had_stopped_by_itself_takes_no_step(recipe, fields)
     before = contents(recipe.output_dir)
     assert stopped in recipe.run(**fields).splitlines()
     after = contents(recipe.output_dir)
+    assert_the_card_counts_one_more_resumption(before, after)
     assert before.keys() == after.keys()
-    assert {name for name in before if before[name] != after[name]} <= {"results.json"}
+    assert {name for name in before if before[name] != after[name]} <= {"results.json"} | CARD_FILES
 
 
 def test_more_steps_go_on_where_a_finished_run_ended_and_the_change_is_said(
