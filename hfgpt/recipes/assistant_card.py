@@ -12,8 +12,8 @@ from hfgpt.training.events import TrainingRun
 
 from .card_parts import (
     LOSS_CURVE,
-    count_trained,
     data_sources,
+    describe_tokenizer,
     describe_trained,
     is_generated,
     leave_card,
@@ -21,6 +21,7 @@ from .card_parts import (
 )
 from .instruction_config import InstructionConfig
 from .instruction_corpus import InstructionCorpus
+from .lora import count_trained
 
 __all__ = ["write_assistant_card"]
 
@@ -78,12 +79,7 @@ def write_assistant_card(
         seconds=seconds,
         trained=describe_trained(config),
         trained_parameters=count_trained(model),
-        tokenizer={
-            "ids": len(corpus.tokenizer),
-            "origin": f"that of {config.tokenizer or config.init_from}",
-            "fingerprint": corpus.fingerprint["tokenizer"],
-            "chat_template": config.template,
-        },
+        tokenizer=describe_tokenizer(config, corpus) | {"chat_template": config.template},
         data=data_sources(config, record, parts, corpus.description),
         evaluation=tables,
         examples=_answers(lines) if is_generated(config) else (),

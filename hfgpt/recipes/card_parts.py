@@ -13,13 +13,16 @@ from hfgpt.hub.facts_file import read_facts, write_facts
 from hfgpt.hub.run_record import RunRecord
 
 from .classification_config import ClassificationConfig
+from .corpus import Corpus
 from .instruction_config import InstructionConfig
+from .instruction_corpus import InstructionCorpus
+from .labelled_corpus import LabelledCorpus
 from .pretrain_config import PretrainConfig
 
 __all__ = [
     "LOSS_CURVE",
-    "count_trained",
     "data_sources",
+    "describe_tokenizer",
     "describe_trained",
     "is_generated",
     "leave_card",
@@ -29,16 +32,18 @@ __all__ = [
 
 RecipeConfig = PretrainConfig | ClassificationConfig | InstructionConfig
 
+INSTRUCTIONS = (
+    "questions of twelve kinds with one right answer, generated and seeded; no words stand together in two of "
+    "training, validation and test"
+)
 BUILTIN = {
     "builtin:stories": "short English stories, written by a seeded grammar of plots, names and things",
     "builtin:stories-and-exercises": "short English stories by a seeded grammar, with exercises and their answers",
     "builtin:messages": "short English messages by a seeded grammar, whose class, spam or ham, follows from who is to "
     "give what to whom",
     "builtin:unlabelled-messages": "short English messages by a seeded grammar",
-    "builtin:instructions": "questions of twelve kinds with one right answer, generated and seeded; no words stand "
-    "together in two of training, validation and test",
-    "builtin:instructions-large": "questions of twelve kinds with one right answer, generated and seeded; no words "
-    "stand together in two of training, validation and test",
+    "builtin:instructions": INSTRUCTIONS,
+    "builtin:instructions-large": INSTRUCTIONS,
 }
 
 LOSS_CURVE = {"file": "loss_curve.png", "caption": "Training and validation loss over the optimizer steps"}
@@ -95,14 +100,19 @@ def is_generated(config: RecipeConfig) -> bool:
     return all(source.startswith("builtin:") for _, source in _sources(config))
 
 
-def count_trained(model: Any) -> int:
-    """Numbers that the optimizer changes."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-
-
 def describe_trained(config: RecipeConfig) -> str:
     """What part of the model is trained, in words."""
     return TRAINED[getattr(config, "trainable", "all")].format(**vars(config))
+
+
+def describe_tokenizer(config: RecipeConfig, corpus: Corpus | LabelledCorpus | InstructionCorpus) -> dict[str, Any]:
+    """How many ids it has, where it comes from, and its fingerprint."""
+    if isinstance(config, PretrainConfig):
+        name = config.tokenizer_name
+        origin = "trained on the training text" if name == "train" else f"that of {name}"
+    else:
+        origin = f"that of {config.tokenizer or config.init_from}"
+    return {"ids": len(corpus.tokenizer), "origin": origin, "fingerprint": corpus.fingerprint["tokenizer"]}
 
 
 def part_of_data(name: str, unit: str, part: Any) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from .classifier_card import write_classifier_card
 from .console import print_table
 from .finetuned_classifier import FinetunedClassifier
 from .labelled_corpus import LabelledCorpus
+from .lora import count_trained
 from .run_folder import save_final, write_results
 
 __all__ = ["ClassificationResults", "check_metrics", "class_logits"]
@@ -187,7 +188,7 @@ class ClassificationResults:
         measured = report["models"][report["model"]]
         return {
             "steps": run.step,
-            "trained_parameters": sum(p.numel() for p in self.classifier.parameters() if p.requires_grad),
+            "trained_parameters": count_trained(self.classifier),
             "parameters": sum(p.numel() for p in self.classifier.parameters()),
             "seconds": round(time.perf_counter() - self.started, 1),
             "validation_before": run.evaluations[0].metrics,

@@ -12,8 +12,8 @@ from hfgpt.training.events import TrainingRun
 
 from .card_parts import (
     LOSS_CURVE,
-    count_trained,
     data_sources,
+    describe_tokenizer,
     describe_trained,
     is_generated,
     leave_card,
@@ -21,6 +21,7 @@ from .card_parts import (
 )
 from .classification_config import ClassificationConfig
 from .labelled_corpus import LabelledCorpus
+from .lora import count_trained
 
 __all__ = ["write_classifier_card"]
 
@@ -88,11 +89,7 @@ def write_classifier_card(
         seconds=seconds,
         trained=describe_trained(config),
         trained_parameters=count_trained(run.model),
-        tokenizer={
-            "ids": len(corpus.tokenizer),
-            "origin": f"that of {config.tokenizer or config.init_from}",
-            "fingerprint": corpus.fingerprint["tokenizer"],
-        },
+        tokenizer=describe_tokenizer(config, corpus),
         data=data_sources(config, record, parts, corpus.description),
         evaluation=[
             {

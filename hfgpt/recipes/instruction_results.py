@@ -24,7 +24,7 @@ from .assistant_card import write_assistant_card
 from .console import print_table
 from .instruction_config import InstructionConfig
 from .instruction_corpus import InstructionCorpus
-from .lora import merged_weights
+from .lora import count_trained, merged_weights
 from .run_folder import save_final, write_results
 
 __all__ = ["ANSWERS", "InstructionResults", "print_samples", "print_scores"]
@@ -122,7 +122,7 @@ class InstructionResults:
         test = report.get("test", {})
         return {
             "steps": run.step,
-            "trained_parameters": sum(p.numel() for p in self.model.parameters() if p.requires_grad),
+            "trained_parameters": count_trained(self.model),
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "seconds": round(time.perf_counter() - self.started, 1),
             "validation_before": report["validation_before"],

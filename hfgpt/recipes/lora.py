@@ -19,6 +19,7 @@ __all__ = [
     "UNMERGED_WEIGHTS",
     "add_lora",
     "add_lora_to_language_model",
+    "count_trained",
     "describe_trained",
     "load_unmerged",
     "merged_weights",
@@ -76,9 +77,14 @@ def add_lora_to_language_model(
     add_lora(model, rank, alpha, dropout, also_trained=also_trained)
 
 
+def count_trained(module: nn.Module) -> int:
+    """Numbers that the optimizer changes."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
 def describe_trained(module: nn.Module) -> str:
     """How many of a module's parameters are trained, in words."""
-    trained = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+    trained = count_trained(module)
     return f"{trained:,} of {sum(parameter.numel() for parameter in module.parameters()):,} parameters"
 
 

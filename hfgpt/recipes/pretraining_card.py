@@ -12,8 +12,9 @@ from hfgpt.hub.facts import collect_facts
 from hfgpt.hub.run_record import RunRecord
 from hfgpt.training.events import TrainingRun
 
-from .card_parts import LOSS_CURVE, count_trained, data_sources, describe_trained, is_generated, leave_card
+from .card_parts import LOSS_CURVE, data_sources, describe_tokenizer, describe_trained, is_generated, leave_card
 from .corpus import Corpus
+from .lora import count_trained
 from .pretrain_config import PretrainConfig
 from .validation_loss import METHOD, bits_per_byte, perplexity
 
@@ -56,26 +57,8 @@ def write_pretraining_card(
         *({"name": name, "values": values(loss)} for name, loss in corpus.baseline_losses.items()),
         {"name": "this model", "this_model": True, "values": values(run.evaluations[-1].metrics["loss"], interval)},
     ]
-    train, validation = corpus.train, corpus.validation
-    parts: list[dict[str, Any]] = [
-        {
-            "name": "train",
-            "unit": f"blocks of {config.block_size} tokens",
-            "fingerprint": corpus.fingerprint["data set"],
-        }
-    ]
-    if isinstance(train, TokenBlocks):
-        parts[0] |= {"examples": len(train), "tokens": train.num_tokens}
-    parts.append(
-        {
-            "name": "validation",
-            "unit": f"blocks of {config.block_size} tokens",
-            "examples": len(validation),
-            "tokens": validation.num_tokens,
-            "fingerprint": validation.fingerprint(),
-        }
-    )
-    judged = len(validation)
+    unit = f"blocks of {config.block_size} tokens"
+    judged = len(corpus.validation)
     if config.max_eval_batches is not None:
         judged = min(judged, config.max_eval_batches * config.global_batch_size)
     facts = collect_facts(
@@ -88,20 +71,14 @@ def write_pretraining_card(
         seconds=seconds,
         trained=describe_trained(config),
         trained_parameters=count_trained(run.model),
-        tokenizer={
-            "ids": len(corpus.tokenizer),
-            "origin": "trained on the training text"
-            if config.tokenizer_name == "train"
-            else f"that of {config.tokenizer_name}",
-            "fingerprint": corpus.fingerprint["tokenizer"],
-        },
-        data=data_sources(config, record, parts, corpus.description),
+        tokenizer=describe_tokenizer(config, corpus),
+        data=data_sources(config, record, _parts(corpus, unit), corpus.description),
         evaluation=[
             {
                 "title": "Next tokens of text that was not trained on",
                 "split": "validation",
                 "num_examples": judged,
-                "unit": f"blocks of {config.block_size} tokens",
+                "unit": unit,
                 "method": None if interval is None else METHOD,
                 "metrics": [
                     {"key": "loss", "name": "loss (nats/token)", "type": "loss", "style": "number"},
@@ -116,6 +93,21 @@ def write_pretraining_card(
         pictures=[LOSS_CURVE],
     )
     leave_card(final, facts)
+
+
+def _parts(corpus: Corpus, unit: str) -> list[dict[str, Any]]:
+    """Sizes and fingerprints of what was trained and validated on; a stream's size is not known."""
+    train: dict[str, Any] = {"name": "train", "unit": unit, "fingerprint": corpus.fingerprint["data set"]}
+    if isinstance(corpus.train, TokenBlocks):
+        train |= {"examples": len(corpus.train), "tokens": corpus.train.num_tokens}
+    validation = {
+        "name": "validation",
+        "unit": unit,
+        "examples": len(corpus.validation),
+        "tokens": corpus.validation.num_tokens,
+        "fingerprint": corpus.validation.fingerprint(),
+    }
+    return [train, validation]
 
 
 def _samples(folder: Path, step: int) -> list[dict[str, str]]:
