@@ -31,7 +31,7 @@ from .hub_errors import said_in_a_sentence, with_patience
 from .minimal_card import minimal_card
 from .secrets import refuse_private
 
-__all__ = ["Layout", "Pushed", "check_account", "push"]
+__all__ = ["Layout", "Pushed", "add_card", "check_account", "push", "rendered_card"]
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ def push(
         refuse_private(selection.files, repo_id)  # before anything is asked of the Hub
         if not dry_run:
             repo_id = check_account(repo_id, api, propose=create_pr)
-        files = _with_card(selection, repo_id, layout) if with_card else selection.files
+        files = add_card(selection, repo_id, layout) if with_card else selection.files
         refuse_private([file for file in files if file.path == CARD], repo_id)
         for card in (file for file in files if file.path == CARD):
             _head_of(card)
@@ -184,21 +184,21 @@ def _selected(folder: Path, layout: Layout) -> Iterator[Selection]:
         yield Selection(sorted([*kept, *converted], key=lambda file: file.path), selection.left_out)
 
 
-def _with_card(selection: Selection, repo_id: str, layout: Layout) -> list[PushedFile]:
+def add_card(selection: Selection, repo_id: str, layout: Layout) -> list[PushedFile]:
     """The files, and a card that knows the repository's name.
 
     A card that was written by hand, or changed, is left as it is.
     """
     own, recorded = selection.find(CARD), selection.find(CARD_FACTS)
     if recorded is not None:
-        if own is not None and own.read().decode().strip() != _rendered(recorded).strip():
+        if own is not None and own.read().decode().strip() != rendered_card(recorded).strip():
             logger.warning(
                 "%s is not the card that %s makes (edited, or by another hfgpt): it is pushed as it is.",
                 own.source,
                 CARD_FACTS,
             )
             return selection.files
-        card, source = _rendered(recorded, repo_id=repo_id, layout=layout), recorded.source
+        card, source = rendered_card(recorded, repo_id=repo_id, layout=layout), recorded.source
     elif own is not None:
         return selection.files
     else:
@@ -222,7 +222,7 @@ def _head_of(card: PushedFile) -> ModelCard:
         raise UserError(f"The head of {card.source} cannot be read ({said}): mend it.") from error
 
 
-def _rendered(recorded: PushedFile, **options: Any) -> str:
+def rendered_card(recorded: PushedFile, **options: Any) -> str:
     """The card that the facts in a file make.
 
     Raises:
