@@ -308,7 +308,9 @@ def push(
 ) -> None:
     """Push a model with its card, numbers and pictures to the Hub, and nothing that is private.
 
-    hfgpt push runs/demo/final --repo your-name/hfgpt-demo --dry-run
+    Files of another model that stand there, and would be loaded with this one, are deleted by the same commit.
+
+    hfgpt push runs/demo --repo your-name/hfgpt-demo --dry-run
     """
     from .push import run
 
