@@ -18,7 +18,8 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # its docs na
 
 from hfgpt.errors import UserError
 
-from .allow_list import LeftOut, PushedFile, is_model_file
+from .allow_list import CARD, RUN, RUN_CONFIG, LeftOut, PushedFile, is_model_file
+from .facts_file import CARD_FACTS
 from .hub_errors import TransportError, may_have_arrived, said_in_a_sentence, with_patience
 
 __all__ = ["PushTarget", "Pushed", "description_of"]
@@ -177,11 +178,15 @@ class PushTarget:
         self.deleted = sorted({*self.deleted, *outdated})
 
     def _outdated(self, pushed: set[str]) -> list[str]:
-        """Weights, tokenizers and the like of another model, which `from_pretrained` would mix with this one's."""
+        """Weights, tokenizers and the like of another model, which `from_pretrained` would mix with this one's.
+
+        With a card that is made of no facts go the facts of another model, and its numbers and pictures.
+        """
         if self.created:
             return []
         found = with_patience(lambda: self.api.list_repo_files(self.repo_id, revision=self.revision))
-        return sorted(path for path in found if is_model_file(path) and path not in pushed)
+        replaced = (CARD_FACTS, RUN_CONFIG, *RUN) if CARD in pushed and CARD_FACTS in {*found} - pushed else ()
+        return sorted(path for path in found if path not in pushed and (is_model_file(path) or path in replaced))
 
     def _commit(self, message: str) -> Any:
         try:

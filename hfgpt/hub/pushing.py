@@ -30,7 +30,7 @@ from .minimal_card import minimal_card
 from .push_target import Pushed, PushTarget, description_of
 from .secrets import refuse_private
 
-__all__ = ["Layout", "Pushed", "add_card", "check_account", "push", "rendered_card"]
+__all__ = ["Layout", "Pushed", "add_card", "check_account", "push", "read_card", "rendered_card"]
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def push(
         files = add_card(selection, repo_id, layout) if with_card else selection.files
         refuse_private([file for file in files if file.path == CARD], repo_id)
         for card in (file for file in files if file.path == CARD):
-            head = _head_of(card)
+            head = read_card(card)
             if not dry_run:  # before anything is made
                 with said_in_a_sentence(repo_id):
                     with_patience(head.validate)
@@ -200,7 +200,7 @@ def add_card(selection: Selection, repo_id: str, layout: Layout) -> list[PushedF
     return sorted([*files, PushedFile(CARD, source, card.encode())], key=lambda file: file.path)
 
 
-def _head_of(card: PushedFile) -> ModelCard:
+def read_card(card: PushedFile) -> ModelCard:
     """The card as huggingface_hub reads it.
 
     Raises:
