@@ -65,7 +65,7 @@ def _print(pushed: Pushed) -> None:
         print_table(f"Would be pushed to {pushed.repo_id}", ["file", "bytes", "kept in"], rows)
         for item in pushed.left_out:
             print(f"left out: {item.path} ({item.reason})")
-        print("deleted there: not known before; a push names what it has deleted, which was another model's")
+        print("deleted there: what another model has left, if anything; only a push looks for it, and names it")
         print(f"{len(pushed.files)} files, {total:,} bytes; nothing was sent.")
         return
     for item in pushed.left_out:

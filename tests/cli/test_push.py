@@ -23,7 +23,7 @@ def test_a_dry_run_lists_files_and_what_is_left_out_and_asks_nobody(hub: "Loopba
     assert re.search(rf"model\.safetensors\W+{size:,}\W+LFS", answer.out)
     assert re.search(r"config\.json\W+[\d,]+\W+git", answer.out)
     assert "left out: notes.txt (not one of the files of a model)" in answer.out
-    assert "deleted there: not known before" in answer.out
+    assert "deleted there: what another model has left, if anything" in answer.out
     assert answer.out.rstrip().endswith("nothing was sent.")
     assert hub.requests == []
 
