@@ -86,10 +86,7 @@ def trace_parent(source: str, *, commit: str | None = None, only_shape: bool = F
 
 
 def _ask_the_hub(name: str, revision: str | None) -> tuple[dict[str, str], Path | None]:
-    """The `weights_fingerprint` of a model, and its facts, downloaded; None if there are none.
-
-    A Hub that can no longer be asked is one that knows nothing of the model.
-    """
+    """The `weights_fingerprint` of a model, and its facts, downloaded; None if they cannot be had."""
     try:
         files = HfApi().model_info(name, revision=revision, files_metadata=True, timeout=SECONDS).siblings or []
         large = {file.rfilename: file.lfs.sha256 for file in files if file.lfs is not None}
@@ -97,7 +94,8 @@ def _ask_the_hub(name: str, revision: str | None) -> tuple[dict[str, str], Path 
         if all(file.rfilename != CARD_FACTS for file in files):
             return weights, None
         return weights, Path(hf_hub_download(name, CARD_FACTS, revision=revision))
-    except HUB_ERRORS:
+    except HUB_ERRORS as error:
+        _warn(name, f"cannot be had ({type(error).__name__})")
         return {}, None
 
 
@@ -110,8 +108,12 @@ def _carried(source: str, path: Path, weights: Mapping[str, str]) -> dict[str, A
         problem = "is about other weights than those beside it"
     else:
         return {name: facts[name] for name in CARRIED if name in facts}
-    logger.warning("%s of %s %s: the new model's card will not say how that one was made.", CARD_FACTS, source, problem)
+    _warn(source, problem)
     return None
+
+
+def _warn(source: str, problem: str) -> None:
+    logger.warning("%s of %s %s: the new model's card will not say how that one was made.", CARD_FACTS, source, problem)
 
 
 def _is_whole(facts: Mapping[str, Any]) -> bool:

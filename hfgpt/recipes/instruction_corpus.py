@@ -47,6 +47,8 @@ class InstructionCorpus:
     """Columns `messages` and, where the source has it, `task`."""
     test_prompts: list[list[int]]
     """What precedes each last answer in `test`, in tokens."""
+    encoded_test: EncodedConversations
+    """All of `test` in tokens: what a fingerprint is made of."""
     max_answer_length: int
     """Tokens of the longest answer in `train`, its end token counted."""
     example: EncodedConversation
@@ -158,13 +160,16 @@ def prepare_instruction_corpus(
     answerable = [index for index, prompt in enumerate(prompts) if len(prompt) < context]
     counts["test_too_long"] = len(prompts) - len(answerable)
     no_room = f", {counts['test_too_long']:,} prompts that fill the context left out" if counts["test_too_long"] else ""
-    train, validation = (EncodedConversations(fitting[part]) for part in ("train", "validation"))
+    test = splits.test.select(answerable)
+    fitting["test"] = encode_conversations(tokenizer, list(test["messages"]), loss_on=config.loss_on)
+    train, validation, encoded_test = (EncodedConversations(fitting[part]) for part in PARTS)
     return InstructionCorpus(
         tokenizer=tokenizer,
         train=train,
         validation=validation,
-        test=splits.test.select(answerable),
+        test=test,
         test_prompts=[prompts[index] for index in answerable],
+        encoded_test=encoded_test,
         max_answer_length=_longest_answer(fitting["train"], tokenizer, splits, config, max_length),
         example=fitting["train"][0],
         counts=counts,

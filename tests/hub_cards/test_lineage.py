@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from functools import reduce
 from operator import getitem
@@ -151,6 +152,17 @@ def test_facts_on_the_hub_about_other_weights_are_left_out_with_a_word(
     assert found["repository"]["licence"] == "mit"
     (record,) = caplog.records
     assert record.getMessage().startswith("card_facts.json of ada/base is about other weights")
+
+
+def test_facts_on_the_hub_that_cannot_be_had_are_missed_aloud(
+    hub, facts: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    hub.add_repo("ada/base", on_the_hub(facts))
+    hub.fail("403", times=9, route="card_facts.json")
+    found = trace_parent("ada/base")
+    assert (found["facts"], found["repository"]["licence"]) == (None, "mit")
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "hfgpt.hub.lineage"]
+    assert re.match(r"card_facts\.json of ada/base cannot be had \(\w+\): the new model's card will not say how", said)
 
 
 def test_the_commit_that_was_loaded_is_the_one_that_counts(hub, facts: dict[str, Any]) -> None:

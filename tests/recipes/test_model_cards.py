@@ -126,6 +126,13 @@ def test_the_line_of_descent_reaches_back_to_random_weights(family: dict[str, Re
     assert "`builtin:stories`" in card_of(family["classifier"])
 
 
+def test_every_part_of_the_data_has_its_size_and_its_fingerprint(member: Recipe) -> None:
+    for part in facts_of(member)["data"][0]["parts"]:
+        assert part["examples"] > 0
+        assert part["tokens"] > part["examples"]
+        assert re.fullmatch(r"[0-9a-f]{16}", part["fingerprint"])
+
+
 def test_only_what_differs_from_the_defaults_is_listed_before_the_fold(member: Recipe) -> None:
     found = facts_of(member)["hyperparameters"]
     given = set(member.fields) - {"output_dir"}
