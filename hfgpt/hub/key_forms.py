@@ -44,10 +44,10 @@ class RecentFormsDetector(RegexBasedDetector):
             r"(?<![A-Za-z0-9_-])(?:github_pat_\w{60,}|sk-(?:proj|svcacct|admin|ant|or-v1)-[\w-]{40,}|sk-[A-Za-z0-9]{32,}"
             r"|AIza[\w-]{35}|GOCSPX-[\w-]{20,}|ya29\.[\w-]{30,}|dapi[0-9a-f]{32}|r8_[A-Za-z0-9]{37}|gsk_[A-Za-z0-9]{40,}"
             r"|xai-[A-Za-z0-9]{60,}|nvapi-[\w-]{60,}|pplx-[A-Za-z0-9]{40,}|KGAT_[0-9a-f]{32}|wandb_v1_\w{20,}"
-            r"|xapp-\d-[\w-]{20,}|xox[cde][.-][\w.%-]{20,})(?![A-Za-z0-9])"
+            r"|(?:npm|dckr_pat|glsa)_\w{24,}|hvs\.[\w-]{24,}|xapp-\d-[\w-]{20,}|xox[cde][.-][\w.%-]{20,})(?![A-Za-z0-9])"
         ),
         re.compile(r"\bBearer\s+([\w.~+/-]{24,}=*)"),
-        re.compile(r"\bAuthorization\b.{0,5}\bBasic\s+([\w+/-]{8,}=*)"),
+        re.compile(r"\bAuthorization\b.{0,5}\b(?:Basic|Token)\s+([\w+/-]{8,}=*)"),
         re.compile(r"\bwandb login\s+(?:--?\w+\s+)*([0-9a-f]{40})\b"),
     )
 
@@ -59,6 +59,7 @@ class LinkDetector(RegexBasedDetector):
     denylist = (
         re.compile(r"://[^\s/?#@:\"'<>]*:([^\s/@\"'<>]+)@"),
         re.compile(r"://([^\s/?#@:\"'<>]{20,})@"),
+        re.compile(r"//discord(?:app)?\.com/api/webhooks/\d+/([\w-]{20,})"),
         re.compile(r"[?&](?:X-Amz-Signature|X-Goog-Signature|Signature|sig)=([\w%+/-]{16,})", re.IGNORECASE),
     )
 
@@ -112,13 +113,14 @@ DETECTORS = (
     LoginDetector,
 )
 
-# A name that ends like that of a secret, and what it is given, in quotes or not.
+# A name that ends like that of a secret, and what it is given, in quotes or not; also as an option of a command. What
+# is given may itself be such a name.
+_NAME = r"(?:key|token|secret|(?<![a-z])pass|passw(?:or)?d|passphrase|pwd|credential|auth)s?"
 _GIVEN = re.compile(
-    r"(?:key|token|secret|passw(?:or)?d|passphrase|pwd|credentials?|auth)[\"'`\]]{0,2}\s*(?:=>|:=|[:=])\s*[\"'`]?"
-    r"([^\s\"'`,;&()<>{}\[\]]+)",
+    rf"(?:{_NAME}[\"'`\]]{{0,2}}\s*(?:=>|:=|[:=])\s*\[?|--[\w-]*{_NAME}\s+)[\"'`]?(?=([^\s\"'`,;&()<>{{}}\[\]]+))",
     re.IGNORECASE,
 )
-_PASSWORD = re.compile(r"(?:passw(?:or)?d|passphrase|pwd|secret)\W", re.IGNORECASE)
+_PASSWORD = re.compile(r"(?:pass|passw(?:or)?d|passphrase|pwd|secret)s?\W", re.IGNORECASE)
 
 
 @cache
@@ -167,12 +169,12 @@ def _is_given(found: re.Match[str]) -> bool:
     if _looks_random(value):
         return True
     # A password may be short, and a word of a sentence is none.
-    return bool(_PASSWORD.match(found[0])) and len(value) >= 6 and _is_value(value) and bool(re.search(r"\d", value))
+    return bool(_PASSWORD.search(found[0])) and len(value) >= 6 and _is_value(value) and bool(re.search(r"\d", value))
 
 
 def _looks_random(text: str) -> bool:
     """Whether a text is long and mixed like a key, and no path, name or version."""
-    if not re.fullmatch(r"[\w+/=~-]{20,}", text):
+    if not re.fullmatch(r"[\w+/~-]{20,}={0,2}", text):
         return False
     digits, small, large = (len(re.findall(kind, text)) for kind in ("[0-9]", "[a-z]", "[A-Z]"))
     return (digits > 0 and small > 0 and large > 0) or (digits > 1 and small + large > 0)

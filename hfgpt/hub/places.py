@@ -27,20 +27,25 @@ SYSTEM_FOLDERS = frozenset(["bin", "boot", "dev", "etc", "lib", "lib32", "lib64"
 
 # Folders in `/` below which people and clusters keep things, whether this machine has them or not.
 KEEPING = (
-    "home|Users|root|scratch|gpfs|lustre|beegfs|ceph|cephfs|nfs|afs|efs|fsx|weka|vast|nas|san|net|mnt|media|Volumes"
+    "home|Users|users|root|tmp|var|opt|scratch|gpfs|lustre|beegfs|ceph|cephfs|nfs|afs|efs|fsx|weka|vast|nas|san|net|mnt|media|Volumes"
     "|data|datasets|storage|store|disk|disks|ssd|hdd|nvme|raid|pool|work|workspace|workspaces|project|projects|proj"
     "|group|groups|share|shared|shares|srv|export|private|people|cluster|hpc|dbfs|cfs|content|kaggle"
 )
 
-# Where an absolute path begins: no slash of a URL, of "and/or" or of a path that began before; it may follow -I or -L.
-_BEGINS = r"(?:(?<![\w./~<\\-])(?:-[A-Za-z])?|file://[\w.-]*)"
-_HOME = re.compile(_BEGINS + r"(?:/[\w.+@-]+)*/(?:home|Users)/[\w.-]+|(?<![\w./~])~[A-Za-z][\w.-]*/\w")
+# Where an absolute path begins: no slash of a URL, of "and/or", of "</p>" or of a path that began before; it may follow
+# -I or -L.
+_BEGINS = r"(?:(?<![^\W_])(?<![./~<\\-])(?:-[A-Za-z])?|file://[\w.-]*)"
+_HOME = re.compile(
+    rf"(?:{_BEGINS}|(?<!\w)<|(?<![\w./])\.\.(?:/\.\.)*)(?:/[\w.+@-]+)*/(?:home|Users)/[\w.-]+"
+    r"|(?<![\w./~])~[A-Za-z][\w.-]*/\w"
+)
 _ABSOLUTE = re.compile(_BEGINS + r"/([\w.+@-]+)/[\w.+@~-]")
 _KEEPING = re.compile(rf"(?:{KEEPING})\d*")
 _ELSEWHERE = re.compile(
     r"(?<!\w)[A-Za-z]:(?:\\{1,2}|/)Users(?:\\{1,2}|/)[\w.-]+"
     r"|(?<!\w)[A-Za-z]:(?:\\{1,2}[\w.$ -]+\\|/[\w.$ -]+/)\w"  # a drive of Windows
-    r"|(?<![\\\w])\\\\[\w.-]{2,}\\[\w$.-]{2,}"  # a share
+    r"|(?<![\\\w])\\\\[\w$.-]{2,}\\[\w$.-]{2,}"  # a share
+    r"|\b(?:sftp|smb|cifs|nfs|afp|rsync|hdfs|vscode-remote)://\w"
     r"|(?<![\w.])[\w.-]+@[\w.-]+:[~/]"  # another machine, as scp writes it
 )
 _PRIVATE_ADDRESS = re.compile(
@@ -118,7 +123,7 @@ def _is_name(value: str) -> bool:
 def _place_of(name: str, text: str) -> str | None:
     """Where a name stands as that of an account or a machine; anywhere, if it cannot be a word like others."""
     if not name.isalpha() and len(name) > 3:
-        return "" if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE) else None
+        return "" if re.search(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", text, re.IGNORECASE) else None
     word = rf"(?<![\w-]){re.escape(name)}(?![\w-])"
     places = {
         " in an address": rf"{word}@|\w@{word}|//{word}(?=[:/])|{word}\.(?:local|lan|home|internal|corp|intranet)\b",

@@ -1,5 +1,6 @@
 """Nothing private leaves: what would be pushed is searched for keys and tokens, and for what names a machine."""
 
+import html
 import json
 import re
 import struct
@@ -95,13 +96,12 @@ def _without_line(path: str, part: str, text: str, repo_id: str, machine: Machin
 
 
 def _find_in_line(path: str, line: str, repo_id: str, machine: Machine) -> list[str]:
-    """What kinds of private things stand in a line, also behind the escapes of JSON, YAML and Python, and of URLs."""
+    """What kinds of private things stand in a line, also behind the escapes of JSON, YAML, Python, URLs and HTML."""
     lines = [line]
     # An escape within an escape: a template of Jinja is Python's text within one of JSON.
     while (read := _ESCAPE.sub(_unescaped, lines[-1])) != lines[-1] and len(lines) < 4:
         lines.append(read)
-    if re.search(r"%2F|%5C|%40", line, re.IGNORECASE):
-        lines.append(unquote(line))
+    lines += [unquote(line), html.unescape(line)]
     texts = dict.fromkeys(text for read in lines for text in read.split("\n"))
     found = [what for text in texts for what in _find_in_text(path, text, repo_id, machine)]
     if not found and path.endswith((".yaml", ".yml")) and is_password_in_yaml(line):

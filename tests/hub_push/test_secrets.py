@@ -90,6 +90,12 @@ FORMS = {
     "password among others": '{"password": null, "db_password": "Tr0ub4dor&3", "size": max(3)}',
     "docker's": '{"auth": "' + LETTERS[-24:] + '=="}',
     "basic authorization": "Authorization: Basic " + "YWRhOmxvdmVsYWNl",
+    "an option": "--wandb_key " + HEX[:40],
+    "a password as an option": "--password hunter22",
+    "keys in a list": '{"api_keys": ["' + HEX[:32] + '"]}',
+    "authorization by a token": "Authorization: Token " + HEX[:40],
+    "Docker's hub": "dckr_" + "pat_" + LETTERS[:27],
+    "Discord's door": "https://discord.com/api/webhooks/" + "123456789012345678/" + LETTERS,
     "address of a machine": "http://192.168.17.4:8000",
 }
 
@@ -198,6 +204,12 @@ def test_what_stands_for_a_secret_is_none(line: str) -> None:
         "file:///home/ada%20b",
         "?path=%2Fhome%2Fada",
         "~ada/letters",
+        "../../home/ada/x",
+        "![loss](</home/ada/x.png>)",
+        "_/home/ada/x_",
+        "&#47;home&#47;ada",
+        "sftp://gpu3/letters",
+        "/var/ada/x",
         "D:/people/ada",
         r"D:\people\ada",
         r"'\\server\letters'",
@@ -242,6 +254,7 @@ def test_names_of_account_and_machine_are_found_as_whole_words() -> None:
         "the name of this account in README.md, line 1",
         "the name of this machine in README.md, line 1",
     ]
+    assert found_in("README.md", "runs of_ada1815_too") == ["the name of this account in README.md, line 1"]
     assert found_in("README.md", "on engine7.analytical.org") == ["the name of this machine in README.md, line 1"]
     assert found_in("README.md", "engine70 and ada18150") == []
 
