@@ -4,7 +4,8 @@ import filecmp
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,7 +23,7 @@ from .allow_list import CARD, CONFIG, RUN, RUN_CONFIG, PushedFile, files_to_push
 from .facts_file import CARD_FACTS
 from .hub_errors import said_in_a_sentence, with_patience
 from .minimal_card import minimal_card
-from .pushing import add_card, check_account, push, rendered_card
+from .pushing import add_card, check_account, push, read_card, rendered_card
 
 __all__ = ["push_model"]
 
@@ -58,20 +59,21 @@ def push_model(
     The arguments are those of `PreTrainedModel.push_to_hub`; the errors are those of `push`.
     """
     token = None if token is True else token
-    api = HfApi(token=token)
+    api, tags = HfApi(token=token), [tags] if isinstance(tags, str) else tags or []
     repo_id = check_account(repo_id, api, propose=create_pr)
-    with TemporaryDirectory(prefix="hfgpt-push-") as name:
+    name_or_path = model.name_or_path or ""
+    home = _home(api, name_or_path)
+    title = commit_message or "Upload model"
+    with TemporaryDirectory(prefix="hfgpt-push-") as name, _named_after(home, Path(name)):
         folder = Path(name)
         model.save_pretrained(folder, max_shard_size=max_shard_size)
-        _bring_along(api, model.name_or_path or "", folder)
+        if home is not None:
+            _bring_along(home, folder, name_or_path)
         with said_in_a_sentence(repo_id):
             theirs = _what_the_repository_has(api, repo_id, revision)
         if theirs is not None:
             _keep_tokenizer(theirs, folder, repo_id)
-        _put_card(
-            theirs, folder, repo_id, [*(model.model_tags or []), *([tags] if isinstance(tags, str) else tags or [])]
-        )
-        title = commit_message or "Upload model"
+        _put_card(theirs, folder, repo_id, [*(model.model_tags or []), *tags])
         pushed = push(
             folder,
             repo_id,
@@ -92,23 +94,30 @@ def push_model(
     )
 
 
-def _bring_along(api: HfApi, name_or_path: str, folder: Path) -> None:
+def _bring_along(home: Path, folder: Path, name_or_path: str) -> None:
     """Copy what lay beside a model where it was loaded and is true of the model that is now saved in `folder`."""
-    home = _home(api, name_or_path)
-    if home is None:
-        return
+    wanted: list[tuple[Path, Sequence[str]]] = []
     if _same_weights(home, folder):
-        names = [*OF_THE_TRAINING, *TOKENIZER_FILES]
+        if home.name == "final":  # a run has its numbers above its model
+            wanted.append((home.parent, (CARD_FACTS, *RUN)))
+        wanted.append((home, (*OF_THE_TRAINING, *TOKENIZER_FILES)))
     elif _read_json(home / CONFIG).get("vocab_size") == _read_json(folder / CONFIG)["vocab_size"]:
-        names = list(TOKENIZER_FILES)
-    else:
-        return
-    for place in [home.parent, home] if home.name == "final" else [home]:  # a run's numbers lie above its model
+        wanted.append((home, TOKENIZER_FILES))
+    for place, names in wanted:
         for name in names:
             if (place / name).is_file():
                 shutil.copyfile(place / name, folder / name)
     if _is_made(folder, None if Path(name_or_path).is_dir() else name_or_path):
         (folder / CARD).unlink()
+
+
+@contextmanager
+def _named_after(home: Path | None, folder: Path) -> Iterator[None]:
+    """Name files in sentences by where the user has them, not by the temporary copy."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).replace(str(folder), str(home or folder))) from error
 
 
 def _home(api: HfApi, name_or_path: str) -> Path | None:
@@ -195,12 +204,12 @@ def _put_card(theirs: Path | None, folder: Path, repo_id: str, tags: Sequence[st
         path.unlink(missing_ok=True)
         if not tags:
             return
-        text = (theirs / CARD).read_text(encoding="utf-8")
+        file = PushedFile(CARD, theirs / CARD)
     else:
-        [made] = [file for file in add_card(files_to_push(folder), repo_id, "hfgpt") if file.path == CARD]
-        text = made.read().decode()
+        [file] = [file for file in add_card(files_to_push(folder), repo_id, "hfgpt") if file.path == CARD]
+    text = file.read().decode()
     if tags:
-        card = ModelCard(text)
+        card = read_card(file)
         data: Any = card.data
         data.tags = list(dict.fromkeys([*(data.tags or []), *tags]))
         text = str(card)
@@ -216,10 +225,16 @@ def _is_made(folder: Path, repo_id: str | None) -> bool:
     path, facts = folder / CARD, folder / CARD_FACTS
     if not path.is_file():
         return False
-    text, made = str(ModelCard.load(path)), [str(minimal_card(_read_json(folder / CONFIG), repo_id))] if repo_id else []
+    made = [minimal_card(_read_json(folder / CONFIG), repo_id)] if repo_id is not None else []
     if facts.is_file():
         try:
-            made.append(rendered_card(PushedFile(CARD_FACTS, facts), repo_id=repo_id))
+            made.append(ModelCard(rendered_card(PushedFile(CARD_FACTS, facts), repo_id=repo_id)))
         except UserError as error:
             logger.warning("Whether %s was written by hand cannot be known, and it stays: %s", path, error)
-    return MADE_UP in text or text.strip() in [other.strip() for other in made]
+    card = read_card(PushedFile(CARD, path))
+    return MADE_UP in card.text or _without_tags(card) in [_without_tags(other) for other in made]
+
+
+def _without_tags(card: ModelCard) -> tuple[str, dict[str, Any]]:
+    """What a card says, but for its tags, of which each push may add some."""
+    return card.text.strip(), {name: value for name, value in card.data.to_dict().items() if name != "tags"}

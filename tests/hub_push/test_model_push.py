@@ -77,6 +77,7 @@ def open_anywhere(run_python: Callable[..., Any], repos: dict[str, str]) -> None
 
 
 def test_a_run_s_model_takes_everything_along_that_hfgpt_push_would_send(hub: "LoopbackHub", final: Path) -> None:
+    (final.parent / "README.md").write_text("# Of the folder in which runs lie\n")
     HfGptForCausalLM.from_pretrained(final).push_to_hub(REPO)
     pushed = hub.repo(REPO)
     assert set(pushed) - {".gitattributes"} == {"README.md", *MODEL_FILES, *OF_THE_RUN}
@@ -103,6 +104,17 @@ def test_something_private_stops_the_push_before_anything_is_made(
     (model_folder / name).write_text(private)
     model = HfGptForCausalLM.from_pretrained(model_folder)
     with pytest.raises(UserError, match=f"Nothing is pushed.*in {name}, line"):
+        model.push_to_hub(REPO)
+    assert {method for method, _, _ in hub.requests} <= {"GET", "HEAD"}
+
+
+@pytest.mark.parametrize(("name", "content"), [(CARD_FACTS, "{"), ("README.md", "---\nlicense: [\n---\n# Ours\n")])
+def test_what_cannot_be_read_is_named_by_its_place_here(
+    hub: "LoopbackHub", model_folder: Path, name: str, content: str
+) -> None:
+    (model_folder / name).write_text(content)
+    model = HfGptForCausalLM.from_pretrained(model_folder)
+    with pytest.raises(UserError, match=str(model_folder / name)):
         model.push_to_hub(REPO)
     assert {method for method, _, _ in hub.requests} <= {"GET", "HEAD"}
 
@@ -236,6 +248,8 @@ def test_the_options_of_transformers_do_what_they_say(hub: "LoopbackHub", final:
     assert len(set(tags)) == len(tags)
     newest = hub.repo(REPO).commits[0]
     assert (newest.oid, newest.title) == (pushed.oid, "First\n\nBy hand.")
+    changed(model).push_to_hub(REPO, tags="tiny")
+    assert "was not recorded" in pushed_card(hub)  # tags do not make a card one that somebody has written
     proposed = changed(model).push_to_hub(REPO, create_pr=True)
     assert proposed.pr_url is not None
     model.push_to_hub(REPO, revision="trial")
@@ -250,14 +264,6 @@ model = AutoModelForCausalLM.from_pretrained({folder!r}, trust_remote_code=True)
 assert type(model).__module__.startswith("transformers_modules."), type(model)
 model.push_to_hub({repo!r})
 """
-
-
-def test_without_hfgpt_model_and_code_are_pushed_and_nothing_that_was_not_searched(
-    hub: "LoopbackHub", final: Path, run_python: Callable[..., Any]
-) -> None:
-    run_python(STRANGER.format(folder=str(final), repo=REPO), without_hfgpt=True)
-    tokenizer = {"tokenizer.json", "tokenizer_config.json"}
-    assert set(hub.repo(REPO)) - {".gitattributes"} == {"README.md", *MODEL_FILES} - tokenizer
 
 
 def test_an_adapter_is_pushed_as_transformers_pushes_it(hub: "LoopbackHub", final: Path) -> None:
@@ -282,6 +288,8 @@ def test_all_that_is_pushed_opens_with_hfgpt_and_without_it(
     HfGptForCausalLM(model.config).push_to_hub("tester/config")
     changed(model).push_to_hub("tester/changed")
     run_python(STRANGER.format(folder=str(final), repo="tester/stranger"), without_hfgpt=True)
+    bare = {"README.md", *MODEL_FILES} - {"tokenizer.json", "tokenizer_config.json"}
+    assert set(hub.repo("tester/stranger")) - {".gitattributes"} == bare  # nothing that was not searched
     for without_tokenizer in ("tester/config", "tester/stranger"):
         AutoTokenizer.from_pretrained(final).push_to_hub(without_tokenizer)
     names = ["run", "shards", "hub", "checkpoint", "config", "changed", "stranger"]
