@@ -17,6 +17,7 @@ from hfgpt.errors import UserError
 from hfgpt.hub.cards import render_card, write_card
 from hfgpt.hub.facts_file import CARD_FACTS, read_facts
 from hfgpt.hub.minimal_card import minimal_card
+from hfgpt.hub.pushing import push
 
 from .conftest import CODE, MODEL_FILES
 
@@ -80,7 +81,10 @@ def test_a_run_s_model_takes_everything_along_that_hfgpt_push_would_send(hub: "L
     (final.parent / "README.md").write_text("# Of the folder in which runs lie\n")
     HfGptForCausalLM.from_pretrained(final).push_to_hub(REPO)
     pushed = hub.repo(REPO)
-    assert set(pushed) - {".gitattributes"} == {"README.md", *MODEL_FILES, *OF_THE_RUN}
+    push(final.parent, "tester/folder")
+    assert {"README.md", *MODEL_FILES, *OF_THE_RUN} <= set(pushed)
+    unlike = {name for name, content in hub.repo("tester/folder").items() if pushed.get(name) != content}
+    assert (set(pushed), unlike) == (set(hub.repo("tester/folder")), {"README.md"})  # which names its repository
     assert pushed_card(hub) == str(render_card(read_facts(FACTS), repo_id=REPO))
     assert "path/to/this/folder" not in pushed_card(hub)
     assert b"acme" not in pushed["run_config.yaml"]  # as hfgpt push, which cuts paths down

@@ -11,6 +11,7 @@ from transformers import AutoTokenizer, Trainer, TrainingArguments
 
 from hfgpt import HfGptForCausalLM
 from hfgpt.hub.model_push import MADE_UP
+from hfgpt.hub.pushing import push
 
 from .conftest import CODE
 
@@ -89,6 +90,8 @@ def test_what_transformers_trainer_pushes_in_the_end_opens_anywhere(
     assert {"config.json", "model.safetensors", "tokenizer.json", *CODE} <= set(hub.repo(REPO))
     assert run_python(OPENS, without_hfgpt=True).stdout.startswith("the cat")
     see_that_it_is_the_trained_model(trainer)
+    push(trainer.args.output_dir, "tester/searched")
+    assert set(hub.repo(REPO)) - set(hub.repo("tester/searched")) == {"training_args.bin"}
 
 
 @pytest.mark.parametrize("hub_strategy", ["every_save", "checkpoint", "all_checkpoints"])
