@@ -21,7 +21,7 @@ from hfgpt.tokenization import TOKENIZER_FILES
 from .facts_file import CARD_FACTS
 from .public_text import public_value
 
-__all__ = ["LeftOut", "PushedFile", "Selection", "files_to_push", "is_model_file", "is_weights_file"]
+__all__ = ["LeftOut", "PushedFile", "Selection", "files_to_push", "is_model_file", "is_weights_file", "leads_out"]
 
 CARD, CONFIG, RUN_CONFIG = "README.md", "config.json", "run_config.yaml"
 
@@ -142,7 +142,7 @@ def _of_model(folder: Path, given: Path) -> Selection:
     code, shards = _code_files(folder, config), _weights_files(folder)
     wanted = {CARD, CARD_FACTS, CONFIG, RUN_CONFIG, "generation_config.json", *TOKENIZER_FILES, *RUN, *code, *shards}
     for name in sorted(wanted):
-        if (name in code or is_model_file(name)) and _leads_out(folder / name, given):
+        if (name in code or is_model_file(name)) and leads_out(folder / name, given):
             raise UserError(
                 f"{folder / name} is a link to a file outside {given}, and what lies there is not pushed: put the file "
                 "itself in its place."
@@ -165,7 +165,7 @@ def _of_run(folder: Path) -> Selection:
     return Selection(sorted(files, key=lambda file: file.path), [*left_out, *run.left_out])
 
 
-def _leads_out(path: Path, given: Path) -> bool:
+def leads_out(path: Path, given: Path) -> bool:
     """Whether a path is a link, or in one, to somewhere outside the folder that was given."""
     return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(given))  # which bears links in a circle
 
@@ -175,7 +175,7 @@ def _select(folder: Path, given: Path, wanted: set[str], otherwise: str, skip: s
     for path in sorted(folder.iterdir()):
         if path.name == skip:
             continue
-        if _leads_out(path, given):
+        if leads_out(path, given):
             left_out.append(LeftOut(path.name, "a link that leads out of the folder"))
         elif path.name in wanted and path.is_file():
             content = _public_yaml(path) if path.suffix == ".yaml" else None

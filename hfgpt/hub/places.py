@@ -27,9 +27,10 @@ SYSTEM_FOLDERS = frozenset(["bin", "boot", "dev", "etc", "lib", "lib32", "lib64"
 
 # Folders in `/` below which people and clusters keep things, whether this machine has them or not.
 KEEPING = (
-    "home|Users|users|root|tmp|var|opt|scratch|gpfs|lustre|beegfs|ceph|cephfs|nfs|afs|efs|fsx|weka|vast|nas|san|net|mnt|media|Volumes"
-    "|data|datasets|storage|store|disk|disks|ssd|hdd|nvme|raid|pool|work|workspace|workspaces|project|projects|proj"
-    "|group|groups|share|shared|shares|srv|export|private|people|cluster|hpc|dbfs|cfs|content|kaggle"
+    "home|Users|users|root|tmp|var|opt|scratch|gpfs|lustre|beegfs|ceph|cephfs|nfs|afs|efs|fsx|weka|vast|nas|san"
+    "|net|mnt|media|Volumes|data|datasets|storage|store|disk|disks|ssd|hdd|nvme|raid|pool|work|workspace"
+    "|workspaces|project|projects|proj|group|groups|share|shared|shares|srv|export|private|people|cluster|hpc"
+    "|dbfs|cfs|content|kaggle"
 )
 
 # Where an absolute path begins: no slash of a URL, of "and/or", of "</p>" or of a path that began before; it may follow
@@ -117,7 +118,8 @@ def _is_name(value: str) -> bool:
     if "/" not in value:
         return False
     mixed = all(re.search(kind, value) for kind in ("[a-z]", "[A-Z]", "[0-9]"))
-    return not mixed or " " in value or "://" in value or os.path.exists(value)  # noqa: PTH110  # Path stumbles over long ones
+    exists = os.path.exists(value)  # noqa: PTH110  # Path stumbles over long ones
+    return not mixed or " " in value or "://" in value or exists
 
 
 def _place_of(name: str, text: str) -> str | None:
