@@ -12,7 +12,13 @@ from typing import Any
 
 import torch
 from huggingface_hub import CommitInfo, HfApi, ModelCard, constants
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from safetensors import safe_open
 
 from hfgpt import HfGptPreTrainedModel
@@ -170,13 +176,22 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _what_the_repository_has(api: HfApi, repo_id: str, revision: str | None) -> Path | None:
     """A folder with the card and the tokenizer that a repository has already, and of what the card was made."""
-    wanted = [CARD, CARD_FACTS, CONFIG, *TOKENIZER_FILES]
     try:
-        return Path(with_patience(lambda: api.snapshot_download(repo_id, revision=revision, allow_patterns=wanted)))
+        found = with_patience(lambda: api.model_info(repo_id, revision=revision))
     except RepositoryNotFoundError:
         return None
     except RevisionNotFoundError:  # a branch that will be made, of the main one
-        return Path(with_patience(lambda: api.snapshot_download(repo_id, allow_patterns=wanted)))
+        found = with_patience(lambda: api.model_info(repo_id))
+    files = {file.rfilename for file in found.siblings or []}.intersection([CARD, CARD_FACTS, CONFIG, *TOKENIZER_FILES])
+    paths = [_download(api, repo_id, name, found.sha) for name in sorted(files)]
+    return paths[0].parent if paths else None
+
+
+def _download(api: HfApi, repo_id: str, name: str, revision: str | None) -> Path:
+    try:
+        return Path(api.hf_hub_download(repo_id, name, revision=revision))  # which repeats by itself
+    except LocalEntryNotFoundError as error:  # "we cannot find the requested files on the disk": its cause is why
+        raise error.__cause__ or error from None
 
 
 def _keep_tokenizer(theirs: Path, folder: Path, repo_id: str) -> None:

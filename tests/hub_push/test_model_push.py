@@ -13,7 +13,8 @@ from PIL import Image
 from transformers import AutoTokenizer
 
 from hfgpt import HfGptConfig, HfGptForCausalLM, HfGptForSequenceClassification
-from hfgpt.errors import UserError
+from hfgpt.errors import OutageError, UserError
+from hfgpt.hub import hub_errors
 from hfgpt.hub.cards import render_card, write_card
 from hfgpt.hub.facts_file import CARD_FACTS, read_facts
 from hfgpt.hub.minimal_card import minimal_card
@@ -217,6 +218,25 @@ def test_a_card_written_in_the_repository_stays_and_one_that_was_made_does_not(
     assert not OF_THE_RUN & set(hub.repo("tester/other"))
     HfGptForCausalLM.from_pretrained(final).push_to_hub("tester/other")
     assert pushed_card(hub, "tester/other") == str(render_card(read_facts(FACTS), repo_id="tester/other"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "route", "sentence"),
+    [
+        ("500", "GET /api/models/tester/model", "The Hub has failed"),
+        ("403", "HEAD /tester/model/resolve", "This token may not write"),  # of its contents the client asks so
+    ],
+)
+def test_a_hub_that_fails_while_it_is_asked_what_is_there_is_said_and_nothing_changed(
+    hub: "LoopbackHub", final: Path, monkeypatch: pytest.MonkeyPatch, fault: str, route: str, sentence: str
+) -> None:
+    hub.add_repo(REPO, {"README.md": WRITTEN.encode()})
+    model = HfGptForCausalLM.from_pretrained(final)
+    monkeypatch.setattr(hub_errors, "WAITS", (0.0,))
+    hub.fail(fault, times=100, route=route)
+    with pytest.raises((UserError, OutageError), match=sentence):
+        model.push_to_hub(REPO)
+    assert set(hub.repo(REPO)) == {".gitattributes", "README.md"}
 
 
 @pytest.mark.parametrize("tokenizer_first", [True, False])
