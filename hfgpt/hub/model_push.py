@@ -25,7 +25,7 @@ from hfgpt import HfGptPreTrainedModel
 from hfgpt.errors import UserError
 from hfgpt.tokenization import TOKENIZER_FILES
 
-from .allow_list import CARD, CONFIG, RUN, RUN_CONFIG, PushedFile, files_to_push, is_weights_file
+from .allow_list import CARD, CONFIG, RUN, RUN_CONFIG, PushedFile, files_to_push, is_weights_file, leads_out
 from .facts_file import CARD_FACTS
 from .hub_errors import said_in_a_sentence, with_patience
 from .minimal_card import minimal_card
@@ -109,10 +109,14 @@ def _bring_along(home: Path, folder: Path, name_or_path: str) -> None:
         wanted.append((home, (*OF_THE_TRAINING, *TOKENIZER_FILES)))
     elif _read_json(home / CONFIG).get("vocab_size") == _read_json(folder / CONFIG)["vocab_size"]:
         wanted.append((home, TOKENIZER_FILES))
+    # In the cache of the Hub a repository's files are links to its blobs, two folders up.
+    given = home.parents[1] if home.parent.name == "snapshots" else home.parent if home.name == "final" else home
     for place, names in wanted:
-        for name in names:
-            if (place / name).is_file():
-                shutil.copyfile(place / name, folder / name)
+        for path in [place / name for name in names if (place / name).is_file()]:
+            if leads_out(path, given):
+                logger.warning("%s is a link to a file outside %s, and does not go with the model.", path, given)
+            else:
+                shutil.copyfile(path, folder / path.name)
     if _is_made(folder, None if Path(name_or_path).is_dir() else name_or_path):
         (folder / CARD).unlink()
 

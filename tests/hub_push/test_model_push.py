@@ -113,6 +113,16 @@ def test_something_private_stops_the_push_before_anything_is_made(
     assert {method for method, _, _ in hub.requests} <= {"GET", "HEAD"}
 
 
+def test_a_link_to_somewhere_else_is_not_followed(
+    hub: "LoopbackHub", model_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "elsewhere.jsonl").write_text("{}\n")
+    (model_folder / "metrics.jsonl").symlink_to(tmp_path / "elsewhere.jsonl")
+    HfGptForCausalLM.from_pretrained(model_folder).push_to_hub(REPO)
+    assert "metrics.jsonl" not in hub.repo(REPO)
+    assert f"{model_folder / 'metrics.jsonl'} is a link" in caplog.text
+
+
 @pytest.mark.parametrize(("name", "content"), [(CARD_FACTS, "{"), ("README.md", "---\nlicense: [\n---\n# Ours\n")])
 def test_what_cannot_be_read_is_named_by_its_place_here(
     hub: "LoopbackHub", model_folder: Path, name: str, content: str
