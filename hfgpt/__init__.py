@@ -42,6 +42,12 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def _push_model(model: "HfGptPreTrainedModel", repo_id: str, **options: Any) -> str:
+    """What `push_to_hub` of a model does where the whole package is at hand, not only the files that travel."""
+    pushed: str = importlib.import_module(".hub.model_push", __name__).push_model(model, repo_id, **options)
+    return pushed
+
+
 def _register_auto_classes() -> None:
     """Register by name, as transformers registers its own models.
 

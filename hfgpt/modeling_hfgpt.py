@@ -10,10 +10,8 @@ siblings.
 Shapes are written `(batch, tokens, hidden)`, with `head_dim = hidden / heads`.
 """
 
-import filecmp
 import math
-import re
-import shutil
+import sys
 from collections.abc import Callable
 from functools import partial
 from os import PathLike
@@ -283,10 +281,6 @@ AUTO_MAP = {
 HUB_OPTIONS = ("repo_id", "commit_message", "commit_description", "private", "token", "revision", "create_pr", "tags")
 
 
-# In the card that `push_to_hub` makes up where the repository has none.
-MADE_UP = "This model card has been automatically generated"
-
-
 class HfGptPreTrainedModel(PreTrainedModel):
     """What all heads share: initialisation, checks of the input, and what transformers wants to know of a model."""
 
@@ -350,28 +344,35 @@ class HfGptPreTrainedModel(PreTrainedModel):
 
         The layout is this model's own even if the weights came from GPT-2's; `hfgpt convert --to gpt2` writes GPT-2's.
         The arguments are those of `PreTrainedModel.save_pretrained`.
+
+        Raises:
+            ValueError: If another state dict than the model's own is to be pushed.
         """
         hub_options = {name: kwargs.pop(name) for name in HUB_OPTIONS if name in kwargs}
+        if "max_shard_size" in kwargs:
+            hub_options["max_shard_size"] = kwargs["max_shard_size"]
+        if push_to_hub and state_dict is not None:
+            raise ValueError("What is pushed are the model's own weights: leave out state_dict or push_to_hub.")
         self.config.auto_map = dict(AUTO_MAP)
         with REGISTRY_LOCK:  # or a thread that reads GPT-2's layout meanwhile would lend its mapping
             super().save_pretrained(save_directory, is_main_process, state_dict, **kwargs)
         if is_main_process:
             # Of this class and not of `self`: sharding and quantising derive classes that live in other files.
             custom_object_save(HfGptPreTrainedModel, save_directory)
-        if push_to_hub:  # not by the parent, which would push the folder before the code is in it
+        if push_to_hub and is_main_process:  # not by the parent, which would push the folder before the code is in it
             self.push_to_hub(hub_options.pop("repo_id", Path(save_directory).name), **hub_options)
 
-    def _upload_modified_files(self, working_dir: str | PathLike[str], *args: Any, **kwargs: Any) -> Any:
-        # The last step of `push_to_hub`. A model that is pushed as it was loaded keeps the card that it lay with, and
-        # the card its pictures; one that has learned since is another model, of which that card would not be true.
-        home, saved = Path(self.name_or_path or "from nowhere"), Path(working_dir)
-        card, weights = home / "README.md", [path.name for path in saved.glob("*.safetensors")]
-        is_same = weights and filecmp.cmpfiles(home, saved, weights, shallow=False)[0] == weights
-        if is_same and card.is_file() and MADE_UP in (saved / card.name).read_text(encoding="utf-8"):
-            pictures = re.findall(r"!\[[^]]*\]\(([\w.-]+)\)", card.read_text(encoding="utf-8"))
-            for name in {card.name, *(name for name in pictures if name.endswith(".png") and (home / name).is_file())}:
-                shutil.copyfile(home / name, saved / name)
-        return super()._upload_modified_files(working_dir, *args, **kwargs)
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> str:  # type: ignore[override]
+        """Push weights, configuration and this code to the Hub.
+
+        A package that this file is a part of may have a way of its own, as hfgpt has: with tokenizer, numbers, pictures
+        and a card that is true of this model, searched for what is private. The arguments are those of
+        `PreTrainedModel.push_to_hub`.
+        """
+        push_model = getattr(sys.modules.get(__package__), "_push_model", None)
+        if push_model is None or getattr(self, "_hf_peft_config_loaded", False):  # an adapter alone is not a model
+            return super().push_to_hub(*args, **kwargs)
+        return push_model(self, *args, **kwargs)
 
 
 class HfGptModel(HfGptPreTrainedModel):

@@ -290,11 +290,16 @@ def push(
         typer.Option("--private/--public", help="Who sees a new repository. Default: as your account's settings say."),
     ] = None,
     revision: Annotated[
-        str | None, typer.Option(help="Branch to push to, made where there is none. Default: the main one.")
+        str | None,
+        typer.Option(help="Branch to push to, made where there is none; or an open pull request, as refs/pr/3."),
     ] = None,
     pr: Annotated[bool, typer.Option("--pr", help="Propose the push as a pull request.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List what would be sent and what would not; ask the Hub nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="List what would be sent and what not; ask the Hub nothing, not even what it would delete.",
+        ),
     ] = False,
     format: Annotated[
         Literal["hfgpt", "gpt2"],
@@ -308,7 +313,9 @@ def push(
 ) -> None:
     """Push a model with its card, numbers and pictures to the Hub, and nothing that is private.
 
-    hfgpt push runs/demo/final --repo your-name/hfgpt-demo --dry-run
+    Files of another model that stand there, and would be loaded with this one, are deleted by the same commit.
+
+    hfgpt push runs/demo --repo your-name/hfgpt-demo --dry-run
     """
     from .push import run
 

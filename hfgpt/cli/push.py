@@ -51,6 +51,7 @@ def _as_dict(pushed: Pushed) -> dict[str, object]:
         "url": pushed.url,
         "commit": pushed.commit,
         "created": pushed.created,
+        "unchanged": pushed.unchanged,
         "files": [{"path": file.path, "bytes": file.num_bytes, "lfs": file.is_lfs} for file in pushed.files],
         "left_out": [{"path": item.path, "reason": item.reason} for item in pushed.left_out],
         "deleted": pushed.deleted,
@@ -64,11 +65,15 @@ def _print(pushed: Pushed) -> None:
         print_table(f"Would be pushed to {pushed.repo_id}", ["file", "bytes", "kept in"], rows)
         for item in pushed.left_out:
             print(f"left out: {item.path} ({item.reason})")
+        print("deleted there: what another model has left, if anything; only a push looks for it, and names it")
         print(f"{len(pushed.files)} files, {total:,} bytes; nothing was sent.")
         return
     for item in pushed.left_out:
         print(f"left out: {item.path} ({item.reason})")
     for path in pushed.deleted:
         print(f"deleted there: {path}, which was another model's")
+    if pushed.unchanged:
+        print(f"All {len(pushed.files)} files are in {pushed.repo_id} already, and no commit was made: {pushed.url}")
+        return
     created = " (new)" if pushed.created else ""
     print(f"Pushed {len(pushed.files)} files, {total:,} bytes, to {pushed.repo_id}{created}: {pushed.url}")

@@ -5,6 +5,7 @@ folder is on no list, whatever it is called.
 """
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from hfgpt.tokenization import TOKENIZER_FILES
 from .facts_file import CARD_FACTS
 from .public_text import public_value
 
-__all__ = ["LeftOut", "PushedFile", "Selection", "files_to_push", "is_model_file", "is_weights_file"]
+__all__ = ["LeftOut", "PushedFile", "Selection", "files_to_push", "is_model_file", "is_weights_file", "leads_out"]
 
 CARD, CONFIG, RUN_CONFIG = "README.md", "config.json", "run_config.yaml"
 
@@ -121,12 +122,13 @@ def files_to_push(folder: Path) -> Selection:
             beside its model.
 
     Raises:
-        UserError: If there is no model in it, or one that could not be loaded again.
+        UserError: If there is no model in it, or one that could not be loaded again; or if a file of the model is a
+            link to one outside the folder.
     """
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}: give that of a run or of its model, such as runs/demo/final.")
     if (folder / CONFIG).is_file():
-        return _of_model(folder)
+        return _of_model(folder, folder)
     if (folder / "final" / CONFIG).is_file():
         return _of_run(folder)
     hint = "give the folder of a saved model."
@@ -135,16 +137,22 @@ def files_to_push(folder: Path) -> Selection:
     raise UserError(f"There is no model in {folder}, because it has no {CONFIG}: {hint}")
 
 
-def _of_model(folder: Path) -> Selection:
+def _of_model(folder: Path, given: Path) -> Selection:
     config = _read_json(folder / CONFIG)
     code, shards = _code_files(folder, config), _weights_files(folder)
     wanted = {CARD, CARD_FACTS, CONFIG, RUN_CONFIG, "generation_config.json", *TOKENIZER_FILES, *RUN, *code, *shards}
-    return _select(folder, wanted, "not one of the files of a model")
+    for name in sorted(wanted):
+        if (name in code or is_model_file(name)) and leads_out(folder / name, given):
+            raise UserError(
+                f"{folder / name} is a link to a file outside {given}, and what lies there is not pushed: put the file "
+                "itself in its place."
+            )
+    return _select(folder, given, wanted, "not one of the files of a model")
 
 
 def _of_run(folder: Path) -> Selection:
-    model = _of_model(folder / "final")
-    run = _select(folder, {*RUN, CARD_FACTS, "config.yaml"}, "not one of the files of a run", skip="final")
+    model = _of_model(folder / "final", folder)
+    run = _select(folder, folder, {*RUN, CARD_FACTS, "config.yaml"}, "not one of the files of a run", skip="final")
     files, left_out = list(model.files), [LeftOut(f"final/{item.path}", item.reason) for item in model.left_out]
     run_config = model.find(RUN_CONFIG)
     for file in run.files:
@@ -157,14 +165,22 @@ def _of_run(folder: Path) -> Selection:
     return Selection(sorted(files, key=lambda file: file.path), [*left_out, *run.left_out])
 
 
-def _select(folder: Path, wanted: set[str], otherwise: str, skip: str | None = None) -> Selection:
+def leads_out(path: Path, given: Path) -> bool:
+    """Whether a path is a link, or in one, to somewhere outside the folder that was given."""
+    return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(given))  # which bears links in a circle
+
+
+def _select(folder: Path, given: Path, wanted: set[str], otherwise: str, skip: str | None = None) -> Selection:
     files, left_out = [], []
     for path in sorted(folder.iterdir()):
         if path.name == skip:
             continue
-        if path.name in wanted and path.is_file():
+        if leads_out(path, given):
+            left_out.append(LeftOut(path.name, "a link that leads out of the folder"))
+        elif path.name in wanted and path.is_file():
             content = _public_yaml(path) if path.suffix == ".yaml" else None
-            files.append(PushedFile(path.name, path, content))
+            # Of a link within the folder, the file itself: the link may lead elsewhere when it is sent.
+            files.append(PushedFile(path.name, path.resolve() if path.is_symlink() else path, content))
         else:
             left_out.append(LeftOut(path.name + "/" * path.is_dir(), _reason(path, otherwise)))
     return Selection(files, left_out)

@@ -6,7 +6,7 @@ The same facts give the same card, byte for byte. The text stands in `templates/
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,9 @@ RECIPE_TAGS = {"pretrain": ["causal-lm"], "classify_train": ["classification"], 
 
 # Of the metrics that the recipes measure, those that https://huggingface.co/metrics lists.
 HUB_METRICS = ("perplexity", "accuracy", "f1", "matthews_correlation", "roc_auc", "exact_match", "rouge", "chrf")
+
+# The type of a data set that is not on the Hub, which takes none but an id.
+OFF_THE_HUB = "unknown"
 
 # Where a card is read before it is known where the model will lie.
 FOLDER = "path/to/this/folder"
@@ -51,7 +54,8 @@ def render_card(
         pipeline_tag=PIPELINES[facts["recipe"]],
         tags=_tags(facts),
         base_model=hub_ancestor(facts),
-        datasets=[source["repository"]["id"] for source in facts["data"] if source["kind"] == "hub"] or None,
+        datasets=list(dict.fromkeys(source["repository"]["id"] for source in facts["data"] if source["kind"] == "hub"))
+        or None,
         metrics=_metrics(facts),
         widget=_widget(facts),
         model_name=name,
@@ -99,14 +103,12 @@ def _widget(facts: Mapping[str, Any]) -> list[dict[str, Any]] | None:
 
 def _results(facts: Mapping[str, Any]) -> list[EvalResult] | None:
     """This model's own numbers, for the machine-readable `model-index`; intervals are arguments of the metric."""
-    data = facts["data"]
     found = []
     for table in facts["evaluation"]:
-        source = next((source for source in data if source["use"] == table["split"]), data[0])
-        on_hub = source["kind"] == "hub"
-        row = next(row for row in table["rows"] if row.get("this_model"))
+        data_set, of_the_set = _evaluated_on(facts["data"], table["split"])
+        own: Mapping[str, Any] = next((row["values"] for row in table["rows"] if row.get("this_model")), {})
         for metric in table["metrics"]:
-            measured = row["values"][metric["key"]]
+            measured = own.get(metric["key"], {"value": None})
             if measured["value"] is None:
                 continue
             interval = measured["interval"]
@@ -114,13 +116,9 @@ def _results(facts: Mapping[str, Any]) -> list[EvalResult] | None:
                 EvalResult(
                     task_type=PIPELINES[facts["recipe"]],
                     task_name=TASK_NAMES[facts["recipe"]],
-                    dataset_type=source["repository"]["id"] if on_hub else source["source"],
-                    dataset_name=source["source"],
-                    dataset_config=source["config"],
-                    dataset_split=table["split"],
-                    dataset_revision=source["repository"]["revision"] if on_hub else None,
+                    **data_set,
                     metric_type=metric["type"],
-                    metric_name=metric["name"],
+                    metric_name=metric["name"] + of_the_set,
                     metric_value=_rounded(measured["value"]),
                     metric_args=None
                     if interval is None or None in interval
@@ -128,6 +126,24 @@ def _results(facts: Mapping[str, Any]) -> list[EvalResult] | None:
                 )
             )
     return found or None
+
+
+def _evaluated_on(data: Sequence[Mapping[str, Any]], part: str) -> tuple[dict[str, Any], str]:
+    """The data set behind a part, in the fields of `EvalResult`, and what the names of metrics must add to it.
+
+    What hfgpt held out of a split of the Hub lies in that split; the Hub has no name for the part.
+    """
+    own = next((source for source in data if source["use"] == part), None)
+    source = data[0] if own is None else own
+    on_hub = source["kind"] == "hub"
+    fields = {
+        "dataset_type": source["repository"]["id"] if on_hub else OFF_THE_HUB,
+        "dataset_name": source["source"] + (" (held out by hfgpt)" if own is None else ""),
+        "dataset_config": source["config"],
+        "dataset_split": source["split"] if on_hub else part,
+        "dataset_revision": source["repository"]["revision"] if on_hub else None,
+    }
+    return fields, f" ({part} set)" if on_hub and own is None else ""
 
 
 def _rounded(value: float) -> float:
@@ -164,13 +180,14 @@ def code(value: Any) -> str:
 
 
 def score(measured: Mapping[str, Any], style: str) -> str:
-    """A value with its interval, as a table shows it."""
+    """A value with its interval, as a table shows it; what was not finite, or not measured, is a dash."""
     value, interval = measured["value"], measured["interval"]
     if value is None:
         return "-"
     show = (lambda share: f"{100 * share:.1f}") if style == "percent" else number
     unit = " %" if style == "percent" else ""
-    return f"{show(value)}{unit}" + ("" if interval is None else f" [{', '.join(map(show, interval))}]")
+    bounds = ["-" if bound is None else show(bound) for bound in interval or ()]
+    return f"{show(value)}{unit}" + (f" [{', '.join(bounds)}]" if bounds else "")
 
 
 def number(value: float) -> str:

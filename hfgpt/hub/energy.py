@@ -1,5 +1,6 @@
 """The energy that a run takes, where the machine has counters of it: measured or not said, never estimated."""
 
+import logging
 import os
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -8,6 +9,8 @@ from pathlib import Path
 import torch
 
 __all__ = ["EnergyMeter", "read_counters"]
+
+logger = logging.getLogger(__name__)
 
 POWERCAP = Path("/sys/class/powercap")
 
@@ -26,6 +29,8 @@ class EnergyMeter:
         self.device = device
         self.joules: dict[str, float] = dict(joules or {})
         self._last = read_counters(device)
+        if device.type == "cuda" and find_spec("pynvml") is None:
+            logger.warning("The energy of the GPUs is not measured without nvidia-ml-py: pip install 'hfgpt[energy]'.")
 
     def look(self) -> None:
         """Add what was counted since the last look."""

@@ -160,7 +160,7 @@ def data_source(
         source: As the configuration gives it.
         use: What it was read for.
         repository: What the Hub says of it; see `Repository`. None if it is not there.
-        split: Of a Hub data set.
+        split: Of a Hub data set, or of built-in data that has several.
         config_name: Of a Hub data set.
         description: Of built-in data.
         parts: Each a `name`, `examples`, their `unit`, and where they are known `tokens` and a `fingerprint`.
@@ -171,7 +171,7 @@ def data_source(
         "source": public_text(source),
         "kind": kind,
         "use": use,
-        "split": split if kind == "hub" else None,
+        "split": split,
         "config": config_name,
         "description": description,
         "repository": None if repository is None else dict(repository),

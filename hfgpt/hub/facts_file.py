@@ -12,6 +12,9 @@ from hfgpt.training.disk import replace_text
 __all__ = ["CARD_FACTS", "FORMAT_VERSION", "parse_facts", "read_facts", "write_facts"]
 
 CARD_FACTS = "card_facts.json"
+
+# What is added to the facts keeps the number, and cards do without it where it is not there; what changes its meaning
+# raises the number.
 FORMAT_VERSION = 1
 
 
@@ -37,21 +40,32 @@ def read_facts(path: Path) -> dict[str, Any]:
         UserError: If there are none that this version can read.
     """
     try:
-        facts = parse_facts(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
-    if facts is None:
+    found = _parse(text)
+    if found is None:
         raise UserError(
-            f"{path} holds no facts of a training that this version can read: finish the run again, or delete the file "
-            "to have a card that says nothing of the training."
+            f"{path} holds no facts of a training: finish the run again, or delete the file to have a card that says "
+            "nothing of the training."
         )
-    return facts
+    if found["format_version"] != FORMAT_VERSION:
+        raise UserError(
+            f"{path} is written in format {found['format_version']} and this hfgpt reads {FORMAT_VERSION}: use the one "
+            "that has written it, or delete the file to have a card that says nothing of the training."
+        )
+    return found
 
 
 def parse_facts(text: str) -> dict[str, Any] | None:
     """The facts in a text, which anyone may have written; None where they are none of ours, or of another version."""
+    found = _parse(text)
+    return found if found is not None and found["format_version"] == FORMAT_VERSION else None
+
+
+def _parse(text: str) -> dict[str, Any] | None:
     try:
-        facts = json.loads(text)
-    except ValueError:
+        found = _finite(json.loads(text))  # Python's reader lets NaN and Infinity pass
+    except (ValueError, RecursionError):
         return None
-    return facts if isinstance(facts, dict) and facts.get("format_version") == FORMAT_VERSION else None
+    return found if isinstance(found, dict) and isinstance(found.get("format_version"), int) else None

@@ -1,6 +1,7 @@
 """What goes wrong between here and the Hub, in one sentence with the remedy; and once more before it is said."""
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from typing import TypeVar
 from huggingface_hub import constants
 from huggingface_hub.errors import (
     DisabledRepoError,
+    EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
@@ -20,7 +22,7 @@ from huggingface_hub.errors import (
 
 from hfgpt.errors import OutageError, UserError
 
-__all__ = ["said_in_a_sentence", "with_patience"]
+__all__ = ["TransportError", "may_have_arrived", "said_in_a_sentence", "with_patience"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +44,12 @@ LONGEST_WAIT = 300.0
 """Seconds; the Hub counts requests in windows of five minutes."""
 
 
-def with_patience(request: Callable[[], ResultT]) -> ResultT:
+def with_patience(request: Callable[[], ResultT], before_again: Callable[[], object] = lambda: None) -> ResultT:
     """What `request` returns, which is asked again where the Hub is busy or the connection broke.
 
     Args:
         request: One that can be made twice. The library repeats uploads by itself, but not these.
+        before_again: What is done before each repetition.
     """
     for wait in WAITS:
         try:
@@ -59,7 +62,13 @@ def with_patience(request: Callable[[], ResultT]) -> ResultT:
                 seconds = _retry_after(error) or wait
             logger.warning("The Hub did not take a request (%s); once more in %g s.", _brief(error), seconds)
         time.sleep(seconds)
+        before_again()
     return request()
+
+
+def may_have_arrived(error: BaseException) -> bool:
+    """Whether a request that ended so may have been carried out all the same, and its answer been lost."""
+    return not isinstance(error, HfHubHTTPError) or error.response.status_code >= 500
 
 
 def _retry_after(error: HfHubHTTPError) -> float | None:
@@ -118,6 +127,8 @@ def _reading(error: BaseException, repo_id: str) -> tuple[str, str, bool]:
     if not isinstance(error, HfHubHTTPError):
         if type(error).__name__ in NEVER_REACHED:
             return f"The Hub at {hub} cannot be reached ({_brief(error)})", f"see to the network; then {_AGAIN}", True
+        if answer := re.search(r"HTTP status \w+ error \(([^)]+)\)", str(error)):  # hf_xet's words
+            return f"The Hub did not take the large files ({answer[1]})", _AGAIN, False
         return f"The connection to the Hub broke ({_brief(error)})", _AGAIN, False
     status = error.response.status_code
     words = " ".join((error.server_message or "").split()).rstrip(".")
@@ -129,17 +140,19 @@ def _reading(error: BaseException, repo_id: str) -> tuple[str, str, bool]:
         return f"{repo_id} has no such branch", "give --revision the name of one, or leave it out", True
     if status == 401 and not isinstance(error, RepositoryNotFoundError):
         return "The Hub does not know this token", "log in with hf auth login, or give a new one as HF_TOKEN", True
-    if isinstance(error, RepositoryNotFoundError) or status == 404:
+    if isinstance(error, EntryNotFoundError) or status == 409:
+        return f"{repo_id} is being changed by somebody else" + (f" ({words})" if words else ""), _AGAIN, True
+    if isinstance(error, RepositoryNotFoundError) or (status == 404 and "/xet-" not in error.response.url.path):
         return (
             f"There is no model repository {repo_id} that this account may see",
             "check the name, or ask its owner for access",
             True,
         )
+    if status == 404:
+        return f"The Hub at {hub} has no Xet storage, where hf_xet sends large files", "set HF_HUB_DISABLE_XET=1", True
     if status == 403:
         rights = f"give a token that may write to it ({hub}/settings/tokens), or push under a name of your own"
         return f"This token may not write to {repo_id}" + (f" ({words})" if words else ""), rights, True
-    if status == 409:
-        return f"{repo_id} is being changed by somebody else" + (f" ({words})" if words else ""), _AGAIN, True
     if status == 429:
         return "The Hub takes no more requests from this account for now", f"wait some minutes; then {_AGAIN}", False
     if status in BUSY:

@@ -1,20 +1,38 @@
 """Where a model comes from: the weights that its training began with, and what is known of those."""
 
+import fnmatch
 import hashlib
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download
+from huggingface_hub import HfApi, hf_hub_download
 
 from .facts_file import CARD_FACTS, parse_facts
 from .public_text import public_text
-from .repositories import HUB_ERRORS, is_repository, look_up
+from .repositories import HUB_ERRORS, SECONDS, is_repository, is_repository_id, look_up
 
 __all__ = ["ancestors", "hub_ancestor", "trace_parent", "weights_fingerprint"]
 
+logger = logging.getLogger(__name__)
+
+# Files of weights that transformers opens; the later ones only where there are none of the first.
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+
 # What a child's card says of its parent; the rest stands in the parent's own card.
 CARRIED = ("recipe", "name", "finished", "model", "weights", "lineage", "data", "training", "versions", "licence")
+# Of that, what the templates and the head of a card cannot do without, by its types in JSON.
+FACTS = {
+    "weights": {"sha256": dict},
+    "model": {"parameters": int},
+    "training": {"steps": int, "targets": int, "unit": str, "training_seconds": int | float},
+    "data": [{"source": str, "use": str}],
+    "licence": str | None,
+    "lineage": {"parent": dict | None},
+}
+PARENT = {"name": str, "only_shape": bool, "weights": dict, "repository": dict | None, "facts": dict | None}
+REPOSITORY = {"id": str, "revision": str | None, "licence": str | None}
 
 
 def weights_fingerprint(folder: Path) -> dict[str, str]:
@@ -22,8 +40,12 @@ def weights_fingerprint(folder: Path) -> dict[str, str]:
 
     Empty if it holds none that transformers would open.
     """
-    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
-    return {path.name: _sha256(path) for path in files}
+    return {name: _sha256(folder / name) for name in _files_of_weights(path.name for path in folder.iterdir())}
+
+
+def _files_of_weights(names: Iterable[str]) -> list[str]:
+    names = sorted(names)
+    return next(filter(None, (fnmatch.filter(names, pattern) for pattern in WEIGHTS)), [])
 
 
 def _sha256(path: Path) -> str:
@@ -40,49 +62,84 @@ def trace_parent(source: str, *, commit: str | None = None, only_shape: bool = F
         only_shape: Whether its weights were replaced by random ones.
 
     Returns:
-        `name` (as it may be published), `only_shape`, `weights` (see `weights_fingerprint`; of a folder), `repository`
-        (see `Repository`; of the Hub), and `facts`, what the parent's own `card_facts.json` says, or None: if there is
-        none, or it is about other weights than those that are there.
+        `name` (as it may be published), `only_shape`, `weights` (see `weights_fingerprint`), `repository` (see
+        `Repository`; of the Hub), and `facts`, what the parent's own `card_facts.json` says, or None: if there is none,
+        or, with a warning, if it is not whole or about other weights than those that are there.
     """
     folder = Path(source).expanduser()
+    weights: dict[str, str] = {}
+    repository, recorded = None, None
     if folder.is_dir():
-        weights = weights_fingerprint(folder)
-        facts = _read(folder / CARD_FACTS)
-        belongs = facts is not None and facts.get("weights", {}).get("sha256") == weights
-        return {
-            "name": public_text(source),
-            "only_shape": only_shape,
-            "weights": weights,
-            "repository": None,
-            "facts": _carried(facts) if belongs else None,
-        }
-    if not is_repository(source):
-        return {"name": public_text(source), "only_shape": only_shape, "weights": {}, "repository": None, "facts": None}
-    repository = look_up(source, "model", commit).to_dict()
-    repository["revision"] = commit or repository["revision"]
+        weights, recorded = weights_fingerprint(folder), folder / CARD_FACTS
+    elif is_repository(source):
+        repository = look_up(source, "model", commit).to_dict()
+        repository["revision"] = commit or repository["revision"]
+        if repository["problem"] is None:
+            weights, recorded = _ask_the_hub(source, repository["revision"])
     return {
-        "name": source,
+        "name": source if repository else public_text(source),
         "only_shape": only_shape,
-        "weights": {},
+        "weights": weights,
         "repository": repository,
-        "facts": _carried(_facts_on_the_hub(source, repository["revision"])),
+        "facts": _carried(source, recorded, weights) if recorded is not None and recorded.is_file() else None,
     }
 
 
-def _facts_on_the_hub(name: str, revision: str | None) -> dict[str, Any] | None:
-    """None if there are none, or the Hub cannot be asked; `Repository.problem` says which."""
+def _ask_the_hub(name: str, revision: str | None) -> tuple[dict[str, str], Path | None]:
+    """The `weights_fingerprint` of a model, and its facts, downloaded; None if they cannot be had."""
     try:
-        return _read(Path(hf_hub_download(name, CARD_FACTS, revision=revision)))
-    except HUB_ERRORS:
-        return None
+        files = HfApi().model_info(name, revision=revision, files_metadata=True, timeout=SECONDS).siblings or []
+        large = {file.rfilename: file.lfs.sha256 for file in files if file.lfs is not None}
+        weights = {name: large[name] for name in _files_of_weights(name for name in large if "/" not in name)}
+        if all(file.rfilename != CARD_FACTS for file in files):
+            return weights, None
+        return weights, Path(hf_hub_download(name, CARD_FACTS, revision=revision))
+    except HUB_ERRORS as error:
+        _warn(name, f"cannot be had ({type(error).__name__})")
+        return {}, None
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    return parse_facts(path.read_text(encoding="utf-8")) if path.is_file() else None
+def _carried(source: str, path: Path, weights: Mapping[str, str]) -> dict[str, Any] | None:
+    """What a child's card says of its parent, from the facts beside the parent's weights."""
+    facts = parse_facts(path.read_text(encoding="utf-8", errors="replace"))
+    if facts is None or not _is_whole(facts):
+        problem = "is not whole, or of another version of hfgpt"
+    elif facts["weights"]["sha256"] != weights:
+        problem = "is about other weights than those beside it"
+    else:
+        return {name: facts[name] for name in CARRIED if name in facts}
+    _warn(source, problem)
+    return None
 
 
-def _carried(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if facts is None else {name: facts[name] for name in CARRIED if name in facts}
+def _warn(source: str, problem: str) -> None:
+    logger.warning("%s of %s %s: the new model's card will not say how that one was made.", CARD_FACTS, source, problem)
+
+
+def _is_whole(facts: Mapping[str, Any]) -> bool:
+    """Whether facts, which anyone may have written, hold what a child's card says of all its ancestors."""
+    if not _is_like(facts, FACTS):
+        return False
+    parent = facts["lineage"]["parent"]
+    if parent is None:
+        return True
+    if not _is_like(parent, PARENT):
+        return False
+    repository, own = parent["repository"], parent["facts"]
+    return (repository is None or (_is_like(repository, REPOSITORY) and is_repository_id(repository["id"]))) and (
+        own is None or _is_whole(own)
+    )
+
+
+def _is_like(value: Any, pattern: Any) -> bool:
+    """Whether a value has the names of a pattern, others aside, and values of its types."""
+    if isinstance(pattern, dict):
+        return isinstance(value, dict) and all(
+            name in value and _is_like(value[name], part) for name, part in pattern.items()
+        )
+    if isinstance(pattern, list):
+        return isinstance(value, list) and all(_is_like(item, pattern[0]) for item in value)
+    return isinstance(value, pattern)
 
 
 def ancestors(facts: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

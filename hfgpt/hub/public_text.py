@@ -7,20 +7,23 @@ from typing import Any
 
 __all__ = ["public_command", "public_text", "public_value"]
 
-# What begins a path that says where somebody keeps things: /, ~, ~name, .., or a drive of Windows.
-_PLACE = re.compile(r"(?:file://)?(?:/|~[\w.-]*(?:/|$)|\.\.(?:/|$)|[A-Za-z]:[\\/]|\\\\)")
+# What begins a path that says where somebody keeps things: /, ~, ~name, .., a drive or a share of Windows. What has no
+# second part, such as "/help", says nothing.
+_PLACE = re.compile(r"(?:file://)?(?:/[^\s/]+/\S|~[\w.-]*(?:/|$)|\.\.(?:/|$)|[A-Za-z]:[\\/]|\\\\)")
 # The same within a sentence, where a path has no spaces and is no part of a URL or of "and/or"; "/help" is none.
 _PLACE_INSIDE = re.compile(
     r"""(?: (?<=^) | (?<=[\s'"=(\[{,:;<`]) )
     (?: (?:file://)? (?:/[^\s'"/,;:)\]}>`|]+){2,}/?
       | (?:~[\w.-]*|\.\.) (?:/[^\s'"/,;:)\]}>`|]+)+/?
-      | [A-Za-z]:[\\/][^\s'",;)\]}>`|]+ )""",
+      | (?:[A-Za-z]:[\\/]|\\\\(?=\w))[^\s'",;)\]}>`|]+ )""",
     re.VERBOSE,
 )
 # Folders that are called after people.
 _HOME = re.compile(r"^(?:file://)?(?:/(?:home|Users)/[^/]+|[A-Za-z]:[\\/]Users[\\/][^\\/]+|/root(?=/|$))")
 # Folders whose own names tell nothing without that of the run they belong to.
 _PART_OF_A_RUN = re.compile(r"final|checkpoint-\d+")
+# What is told to a model, and is no place: "/imagine a/b" stays. Should there be one in it, the push is refused.
+_SAID = ("sample_prompts", "system_prompt", "prompt", "text", "expected", "added_tokens", "added_special_tokens")
 
 
 def public_text(text: str) -> str:
@@ -42,11 +45,11 @@ def _last_component(path: str) -> str:
 
 
 def public_value(value: Any) -> Any:
-    """The same for every text in a value of the types that JSON has."""
+    """The same for every text in a value of the types that JSON has, but for what is told to a model."""
     if isinstance(value, str):
         return public_text(value)
     if isinstance(value, Mapping):
-        return {name: public_value(item) for name, item in value.items()}
+        return {name: item if name in _SAID else public_value(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [public_value(item) for item in value]
     return value

@@ -10,13 +10,11 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, constants
-from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub import HfApi, ModelCard, constants
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # its docs name it so
 from jinja2 import TemplateError
 
@@ -24,35 +22,21 @@ from hfgpt.errors import UserError
 from hfgpt.serving.gpt2_layout import HEADS, head_of, save_as_gpt2
 from hfgpt.serving.loading import load_model
 
-from .allow_list import CARD, LeftOut, PushedFile, Selection, files_to_push, is_model_file
+from .allow_list import CARD, PushedFile, Selection, files_to_push
 from .cards import render_card
 from .facts_file import CARD_FACTS, read_facts
 from .hub_errors import said_in_a_sentence, with_patience
 from .minimal_card import minimal_card
+from .push_target import Pushed, PushTarget, description_of
 from .secrets import refuse_private
 
-__all__ = ["Layout", "Pushed", "check_account", "push"]
+__all__ = ["Layout", "Pushed", "add_card", "check_account", "push", "read_card", "rendered_card"]
 
 logger = logging.getLogger(__name__)
 
 Layout = Literal["hfgpt", "gpt2"]
 
-
-@dataclass(frozen=True)
-class Pushed:
-    """What was pushed, or would be."""
-
-    repo_id: str
-    files: list[PushedFile]
-    left_out: list[LeftOut]
-    deleted: list[str] = field(default_factory=list)
-    """Files of another model that stood in the repository and would have been loaded with this one."""
-    url: str | None = None
-    """Of the repository, or of the pull request; None in a dry run."""
-    commit: str | None = None
-    """The commit's hash; None in a dry run."""
-    created: bool = False
-    """Whether the repository was made for this push."""
+NO_BRANCH = re.compile(r"^$|^@$|^refs/(?!pr/\d+$)|^[-./]|[./]$|\.lock(/|$)|[\x00-\x20\x7f~^:?*\[\\]|\.\.|//|/\.|@\{")
 
 
 def push(
@@ -74,9 +58,10 @@ def push(
         folder: That of a run, or of a saved model such as a run's `final/`.
         repo_id: `organisation/name`, or `name` for one of your own. The repository is created where there is none.
         private: Whether a new repository is private. Default: as the account's settings say.
-        revision: The branch to push to, which is created where there is none. Default: the main one.
+        revision: The branch to push to, which is created where there is none; or a pull request that is open, as
+            `refs/pr/3`. Default: the main branch.
         create_pr: Propose the push as a pull request, to a repository that is there.
-        dry_run: Find out what would be pushed, and ask the Hub nothing.
+        dry_run: Find out what would be pushed, and ask the Hub nothing: what would be deleted there is not found out.
         layout: `gpt2` is what opens without hfgpt's code; refused where GPT-2 cannot compute the model.
         token: Default: the one that `hf auth login` has saved, or HF_TOKEN.
         commit_message: Default: "Push the model with hfgpt".
@@ -88,6 +73,7 @@ def push(
     """
     folder = Path(folder).expanduser()
     _check_name(repo_id)
+    _check_branch(revision, create_pr)
     if token is not None and not re.fullmatch(r"[!-~]+", token):
         raise UserError("What is given as --token is no token: it is empty, or has a blank, a line's end or the like.")
     api = HfApi(token=token)
@@ -95,13 +81,16 @@ def push(
         refuse_private(selection.files, repo_id)  # before anything is asked of the Hub
         if not dry_run:
             repo_id = check_account(repo_id, api, propose=create_pr)
-        files = _with_card(selection, repo_id, layout) if with_card else selection.files
+        files = add_card(selection, repo_id, layout) if with_card else selection.files
         refuse_private([file for file in files if file.path == CARD], repo_id)
         for card in (file for file in files if file.path == CARD):
-            _head_of(card)
+            head = read_card(card)
+            if not dry_run:  # before anything is made
+                with said_in_a_sentence(repo_id):
+                    with_patience(head.validate)
         if dry_run:
             return Pushed(repo_id, files, selection.left_out)
-        target = _Target(api, repo_id, private=private, revision=revision, create_pr=create_pr)
+        target = PushTarget(api, repo_id, private=private, revision=revision, create_pr=create_pr)
         return target.receive(files, selection.left_out, commit_message or "Push the model with hfgpt")
 
 
@@ -112,6 +101,18 @@ def _check_name(repo_id: str) -> None:
             raise UserError(f"{repo_id!r} begins with {kind}/: give the model's own name, like your-name/my-model.")
     with said_in_a_sentence(repo_id):
         validate_repo_id(repo_id)
+
+
+def _check_branch(revision: str | None, create_pr: bool) -> None:
+    """Refuse what cannot be a branch's name by the rules of git-check-ref-format, before the network is needed."""
+    if revision is None:
+        return
+    if NO_BRANCH.search(revision):
+        raise UserError(f"{revision!r} cannot be the name of a branch: give --revision one like trial-2.")
+    if create_pr and revision != constants.DEFAULT_REVISION:
+        raise UserError(
+            f"A pull request is opened to the main branch, not to {revision}: leave out --revision or --pr."
+        )
 
 
 def check_account(repo_id: str, api: HfApi, *, propose: bool = False) -> str:
@@ -146,21 +147,11 @@ def check_account(repo_id: str, api: HfApi, *, propose: bool = False) -> str:
             f"{own}, or propose the push with --pr."
         )
     with said_in_a_sentence(full_name):
-        if _description(api, full_name) is None:
+        if description_of(api, full_name) is None:
             for kind in ("dataset", "space"):
                 if with_patience(lambda kind=kind: api.repo_exists(full_name, repo_type=kind)):  # type: ignore[misc]
                     raise UserError(f"{full_name} is a {kind} on the Hub: give the model another name.")
     return full_name
-
-
-def _description(api: HfApi, repo_id: str) -> Any:
-    """What the Hub says of a model repository; None if there is none."""
-    try:
-        return with_patience(lambda: api.model_info(repo_id))
-    except RepositoryNotFoundError as error:
-        if type(error) is not RepositoryNotFoundError:  # a gated one is there
-            raise
-        return None
 
 
 @contextmanager
@@ -184,21 +175,21 @@ def _selected(folder: Path, layout: Layout) -> Iterator[Selection]:
         yield Selection(sorted([*kept, *converted], key=lambda file: file.path), selection.left_out)
 
 
-def _with_card(selection: Selection, repo_id: str, layout: Layout) -> list[PushedFile]:
+def add_card(selection: Selection, repo_id: str, layout: Layout) -> list[PushedFile]:
     """The files, and a card that knows the repository's name.
 
     A card that was written by hand, or changed, is left as it is.
     """
     own, recorded = selection.find(CARD), selection.find(CARD_FACTS)
     if recorded is not None:
-        if own is not None and own.read().decode().strip() != _rendered(recorded).strip():
+        if own is not None and own.read().decode().strip() != rendered_card(recorded).strip():
             logger.warning(
                 "%s is not the card that %s makes (edited, or by another hfgpt): it is pushed as it is.",
                 own.source,
                 CARD_FACTS,
             )
             return selection.files
-        card, source = _rendered(recorded, repo_id=repo_id, layout=layout), recorded.source
+        card, source = rendered_card(recorded, repo_id=repo_id, layout=layout), recorded.source
     elif own is not None:
         return selection.files
     else:
@@ -209,7 +200,7 @@ def _with_card(selection: Selection, repo_id: str, layout: Layout) -> list[Pushe
     return sorted([*files, PushedFile(CARD, source, card.encode())], key=lambda file: file.path)
 
 
-def _head_of(card: PushedFile) -> ModelCard:
+def read_card(card: PushedFile) -> ModelCard:
     """The card as huggingface_hub reads it.
 
     Raises:
@@ -222,7 +213,7 @@ def _head_of(card: PushedFile) -> ModelCard:
         raise UserError(f"The head of {card.source} cannot be read ({said}): mend it.") from error
 
 
-def _rendered(recorded: PushedFile, **options: Any) -> str:
+def rendered_card(recorded: PushedFile, **options: Any) -> str:
     """The card that the facts in a file make.
 
     Raises:
@@ -235,81 +226,3 @@ def _rendered(recorded: PushedFile, **options: Any) -> str:
             f"{recorded.source} is not whole ({' '.join(str(error).split())}), so that no card can be made of it: "
             f"delete it, and {CARD} is pushed as it is."
         ) from error
-
-
-class _Target:
-    """The repository that receives a push."""
-
-    def __init__(
-        self, api: HfApi, repo_id: str, *, private: bool | None, revision: str | None, create_pr: bool
-    ) -> None:
-        self.api, self.repo_id, self.private = api, repo_id, private
-        self.revision, self.create_pr = revision, create_pr
-        self.url = f"{constants.ENDPOINT}/{repo_id}"
-        self.created = False
-
-    def receive(self, files: list[PushedFile], left_out: list[LeftOut], message: str) -> Pushed:
-        """Create what is missing, send what the Hub has not, and make it one commit."""
-        try:
-            with said_in_a_sentence(self.repo_id, self._so_far):
-                for card in (file for file in files if file.path == CARD):  # before anything is made
-                    with_patience(lambda card=card: _head_of(card).validate())  # type: ignore[misc]
-                self._prepare()
-                deleted = self._outdated({file.path for file in files})
-                additions = [CommitOperationAdd(file.path, _content(file)) for file in files]
-                # The library repeats these requests by itself, and the commit's not.
-                self.api.preupload_lfs_files(
-                    self.repo_id, additions, revision=self.revision, create_pr=self.create_pr, free_memory=False
-                )
-                operations = [*additions, *(CommitOperationDelete(path) for path in deleted)]
-                commit = with_patience(lambda: self._commit(operations, message))
-        except KeyboardInterrupt:
-            if self.created:
-                logger.warning(
-                    "Interrupted%s; push again, and what has arrived is not sent a second time.", self._so_far()
-                )
-            raise
-        url = commit.pr_url or (self.url if self.revision is None else f"{self.url}/tree/{self.revision}")
-        return Pushed(self.repo_id, files, left_out, deleted, url, commit.oid, self.created)
-
-    def _commit(self, operations: list[Any], message: str) -> Any:
-        return self.api.create_commit(
-            self.repo_id, operations, commit_message=message, revision=self.revision, create_pr=self.create_pr
-        )
-
-    def _so_far(self) -> str:
-        return f"; {self.url} was created for the push and is still without the model" if self.created else ""
-
-    def _prepare(self) -> None:
-        """Have a repository, and the branch in it.
-
-        Raises:
-            UserError: If there is a public one where a private one was asked for, or the other way round; or none to
-                propose something to.
-        """
-        description = _description(self.api, self.repo_id)
-        if description is None and self.create_pr:
-            raise UserError(f"There is no {self.repo_id} on the Hub to propose a push to: push without --pr.")
-        if description is None:
-            with_patience(lambda: self.api.create_repo(self.repo_id, private=self.private, exist_ok=True))
-            self.created = True
-        elif self.private is not None and description.private != self.private and not self.create_pr:
-            asked, found = ("private", "public") if self.private else ("public", "private")
-            raise UserError(
-                f"{self.repo_id} is {found}, and a {asked} repository was asked for: change it on {self.url}/settings, "
-                "or give another name."
-            )
-        if self.revision is not None and not self.create_pr:
-            branch = self.revision
-            with_patience(lambda: self.api.create_branch(self.repo_id, branch=branch, exist_ok=True))
-
-    def _outdated(self, pushed: set[str]) -> list[str]:
-        """Weights, tokenizers and the like of another model, which `from_pretrained` would mix with this one's."""
-        if self.created:
-            return []
-        found = with_patience(lambda: self.api.list_repo_files(self.repo_id, revision=self.revision))
-        return sorted(path for path in found if is_model_file(path) and path not in pushed)
-
-
-def _content(file: PushedFile) -> str | bytes:
-    return str(file.source) if file.content is None else file.content

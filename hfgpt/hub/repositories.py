@@ -8,7 +8,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-__all__ = ["HUB_ERRORS", "Repository", "is_repository", "look_up"]
+__all__ = ["HUB_ERRORS", "SECONDS", "Repository", "is_repository", "is_repository_id", "look_up"]
 
 # A card is not worth a long wait for a Hub that does not answer.
 SECONDS = 10.0
@@ -40,8 +40,11 @@ class Repository:
 
 def is_repository(name: str) -> bool:
     """Whether a name can only mean a repository of the Hub: it is a valid id, and nothing local has that name."""
-    if name.startswith("builtin:") or Path(name).expanduser().exists():
-        return False
+    return not (name.startswith("builtin:") or Path(name).expanduser().exists()) and is_repository_id(name)
+
+
+def is_repository_id(name: str) -> bool:
+    """Whether a repository of the Hub may have this name."""
     try:
         validate_repo_id(name)
     except HFValidationError:

@@ -64,8 +64,8 @@ def write_assistant_card(
             "remarks": [],
         }
     )
-    parts = [part_of_data(name, "conversations", getattr(corpus, name)) for name in ("train", "validation")]
-    parts.append({"name": "test", "unit": "conversations", "examples": len(corpus.test)})
+    read = {"train": corpus.train, "validation": corpus.validation, "test": corpus.encoded_test}
+    parts = [part_of_data(name, "conversations", part) for name, part in read.items()]
     pictures = [LOSS_CURVE]
     if test is not None and test["by_task"]:
         pictures.append({"file": "exact_match.png", "caption": "Exactly right answers by the kind of question"})

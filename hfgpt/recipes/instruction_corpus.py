@@ -29,6 +29,7 @@ from hfgpt.training.processes import main_process_first
 
 from .corpus import tokenizer_fingerprint
 from .instruction_config import InstructionConfig
+from .readings import readings
 
 __all__ = ["InstructionCorpus", "chat_tokenizer", "load_conversation_splits", "prepare_instruction_corpus"]
 
@@ -46,6 +47,8 @@ class InstructionCorpus:
     """Columns `messages` and, where the source has it, `task`."""
     test_prompts: list[list[int]]
     """What precedes each last answer in `test`, in tokens."""
+    encoded_test: EncodedConversations
+    """All of `test` in tokens: what a fingerprint is made of."""
     max_answer_length: int
     """Tokens of the longest answer in `train`, its end token counted."""
     example: EncodedConversation
@@ -95,39 +98,29 @@ def load_conversation_splits(config: InstructionConfig, accelerator: Accelerator
 
 
 def _load_and_split(config: InstructionConfig) -> _LoadedSplits:
-    def load(source: str, split: str) -> datasets.Dataset:
-        of_source = source == config.source  # what is read beside it has no part in its configuration and revision
-        loaded = load_conversations(
-            source,
-            split=split,
+    parts = {
+        reading.part: load_conversations(
+            reading.source,
+            split=reading.split,
             form=config.form,
-            name=config.source_config if of_source else None,
-            revision=config.source_revision if of_source else None,
+            name=reading.config_name,
+            revision=reading.revision,
             unanswered=config.unanswered,
             system_prompt=config.system_prompt,
         )
-        description.extend(line for line in loaded.description if line not in description)
-        dropped.append(loaded.num_dropped)
-        return loaded.dataset
-
-    description: list[str] = []
-    dropped: list[int] = []
-    train, given = load(config.source, config.source_split), {}
-    for part in ("validation", "test"):
-        split, source = getattr(config, f"{part}_split"), getattr(config, f"{part}_source")
-        if config.source.startswith("builtin:") and not (split or source):
-            split = part
-        if split or source:
-            given[part] = load(source or config.source, split or "train")
+        for reading in readings(config)
+    }
+    given = {part: loaded.dataset for part, loaded in parts.items()}
     splits = split_conversations(
-        train,
+        given.pop("train"),
         validation_fraction=config.validation_fraction,
         test_fraction=config.test_fraction,
         seed=config.seed,
         shuffle=config.shuffle_split,
         **given,
     )
-    return _LoadedSplits(splits, description, sum(dropped))
+    description = list(dict.fromkeys(line for loaded in parts.values() for line in loaded.description))
+    return _LoadedSplits(splits, description, sum(loaded.num_dropped for loaded in parts.values()))
 
 
 def prepare_instruction_corpus(
@@ -167,13 +160,16 @@ def prepare_instruction_corpus(
     answerable = [index for index, prompt in enumerate(prompts) if len(prompt) < context]
     counts["test_too_long"] = len(prompts) - len(answerable)
     no_room = f", {counts['test_too_long']:,} prompts that fill the context left out" if counts["test_too_long"] else ""
-    train, validation = (EncodedConversations(fitting[part]) for part in ("train", "validation"))
+    test = splits.test.select(answerable)
+    fitting["test"] = encode_conversations(tokenizer, list(test["messages"]), loss_on=config.loss_on)
+    train, validation, encoded_test = (EncodedConversations(fitting[part]) for part in PARTS)
     return InstructionCorpus(
         tokenizer=tokenizer,
         train=train,
         validation=validation,
-        test=splits.test.select(answerable),
+        test=test,
         test_prompts=[prompts[index] for index in answerable],
+        encoded_test=encoded_test,
         max_answer_length=_longest_answer(fitting["train"], tokenizer, splits, config, max_length),
         example=fitting["train"][0],
         counts=counts,

@@ -21,6 +21,7 @@ from hfgpt.training.processes import main_process_first
 
 from .classification_config import ClassificationConfig
 from .corpus import tokenizer_fingerprint
+from .readings import readings
 
 __all__ = ["EncodedTexts", "LabelledCorpus", "collate_texts", "load_splits", "prepare_labelled_corpus"]
 
@@ -176,31 +177,27 @@ def load_splits(config: ClassificationConfig, accelerator: Accelerator) -> Label
 
 
 def _load_and_split(config: ClassificationConfig) -> LabelledSplits:
-    def load(source: str, split: str) -> datasets.Dataset:
-        return load_labelled(
-            source,
-            split=split,
+    parts = {
+        reading.part: load_labelled(
+            reading.source,
+            split=reading.split,
             text_column=config.text_column,
             text_pair_column=config.text_pair_column,
             label_column=config.label_column,
             header=config.header,
-            name=config.source_config,
-            revision=config.source_revision,
+            name=reading.config_name,
+            revision=reading.revision,
         )
-
-    given = {}
-    for part in ("validation", "test"):
-        split, source = getattr(config, f"{part}_split"), getattr(config, f"{part}_source")
-        if split or source:
-            given[part] = load(source or config.source, split or "train")
+        for reading in readings(config)
+    }
     return split_labelled(
-        load(config.source, config.source_split),
+        parts.pop("train"),
         validation_fraction=config.validation_fraction,
         test_fraction=config.test_fraction,
         seed=config.seed,
         balance=config.balance,
         empty_texts=config.empty_texts,
-        **given,
+        **parts,
     )
 
 

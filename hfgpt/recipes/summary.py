@@ -44,9 +44,7 @@ def summarise(folders: Sequence[Path], *, as_json: bool = False) -> None:
         print_samples([json.loads(line) for line in lines])
     pictures = [str(path) for folder in folders for path in sorted(folder.glob("*.png"))]
     print("Pictures:   " + "\n            ".join(pictures))
-    pushes = [
-        f"hfgpt push {folder / FINAL} --repo YOUR_NAME/{_repo_name(folder)}" for folder in filter(_is_for_use, folders)
-    ]
+    pushes = [f"hfgpt push {folder} --repo YOUR_NAME/{_repo_name(folder)}" for folder in filter(_is_for_use, folders)]
     if pushes:
         print("To the Hub: " + "\n            ".join(pushes))
 

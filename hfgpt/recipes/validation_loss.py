@@ -26,8 +26,8 @@ FEWEST_BATCHES = 20
 
 
 def perplexity(loss: float) -> float:
-    """The exponential of nats per token; infinite where it overflows."""
-    return math.exp(loss) if loss < 700 else math.inf
+    """The exponential of nats per token; infinite where it overflows, NaN of NaN."""
+    return math.inf if loss >= 700 else math.exp(loss)
 
 
 def bits_per_byte(loss: float, tokens_per_byte: float) -> float:

@@ -23,6 +23,7 @@ def test_a_dry_run_lists_files_and_what_is_left_out_and_asks_nobody(hub: "Loopba
     assert re.search(rf"model\.safetensors\W+{size:,}\W+LFS", answer.out)
     assert re.search(r"config\.json\W+[\d,]+\W+git", answer.out)
     assert "left out: notes.txt (not one of the files of a model)" in answer.out
+    assert "deleted there: what another model has left, if anything" in answer.out
     assert answer.out.rstrip().endswith("nothing was sent.")
     assert hub.requests == []
 
@@ -33,6 +34,14 @@ def test_a_push_says_where_the_model_is(hub: "LoopbackHub", hfgpt, model_folder)
     assert f"to {REPO} (new): {hub.endpoint}/{REPO}" in answer.out
     assert hub.repo(REPO).private
     assert hub.repo(REPO).commits[0].title == "The first"
+
+
+def test_a_push_of_what_is_there_already_says_so(hub: "LoopbackHub", hfgpt, model_folder) -> None:
+    hfgpt("push", model_folder, "--repo", REPO)
+    answer = hfgpt("push", model_folder, "--repo", REPO)
+    assert f"files are in {REPO} already, and no commit was made: {hub.endpoint}/{REPO}" in answer.out
+    assert "Pushed" not in answer.out
+    assert json.loads(hfgpt("push", model_folder, "--repo", REPO, "--json").out)["unchanged"] is True
 
 
 def test_json_is_for_programs(hub: "LoopbackHub", hfgpt, model_folder) -> None:

@@ -1,16 +1,21 @@
-"""Routes of an upload, in its order: how each file is to be sent, the large ones, the commit."""
+"""Routes of an upload, in its order: how each file is to be sent, the large ones, the commit.
+
+Of Xet, by which `hf_xet` sends the large ones where it is installed, there is only the token: its storage is not served
+here.
+"""
 
 import base64
 import hashlib
 import json
 import secrets
+import time
 from fnmatch import fnmatch
 from pathlib import PurePosixPath
 from typing import Any
 
 from flask import Blueprint, Response, g, jsonify, request
 
-from .access import RefusedError, payload, settings, writable
+from .access import RefusedError, payload, require_rights, settings, writable
 from .store import MAIN, NotHereError, Repository, StoredFile
 
 __all__ = ["blueprint"]
@@ -19,10 +24,21 @@ blueprint = Blueprint("committing", __name__)
 REPOSITORY = "/api/<any(models, datasets, spaces):kinds>/<namespace>/<name>"
 
 
+def open_to(kinds: str, namespace: str, name: str, revision: str | None) -> Repository:
+    """The repository, if whoever asks may write to this revision of it; None is a pull request yet to be opened.
+
+    Whoever can read may propose, and add to what they have proposed.
+    """
+    repository = writable(kinds, namespace, name, propose=True)
+    own = [f"refs/pr/{found.number}" for found in repository.pull_requests if found.author == g.user.name]
+    if revision not in (None, *own) and "create_pr" not in request.args:
+        require_rights(namespace, repository.kind)
+    return repository
+
+
 @blueprint.post(f"{REPOSITORY}/preupload/<path:revision>")
 def preupload(kinds: str, namespace: str, name: str, revision: str) -> Response:
-    repository = writable(kinds, namespace, name, propose="create_pr" in request.args)
-    files = repository.commit(revision).files
+    files = open_to(kinds, namespace, name, revision).commit(revision).files
     ignored = [line for line in payload().get("gitIgnore", "").split("\n") if line and not line.startswith("#")]
 
     def mode(path: str, size: int) -> dict[str, Any]:
@@ -39,8 +55,7 @@ def preupload(kinds: str, namespace: str, name: str, revision: str) -> Response:
 @blueprint.post("/<namespace>/<name>.git/info/lfs/objects/batch", defaults={"kinds": "models"})
 @blueprint.post("/<any(datasets, spaces):kinds>/<namespace>/<name>.git/info/lfs/objects/batch")
 def large_file_batch(kinds: str, namespace: str, name: str) -> Response:
-    # A pull request names no branch, and may be opened by whoever can read.
-    repository = writable(kinds, namespace, name, propose="ref" not in payload())
+    repository = open_to(kinds, namespace, name, payload().get("ref", {}).get("name"))
     wanted = [(found["oid"], int(found["size"])) for found in payload()["objects"]]
     return jsonify(transfer="basic", objects=[upload(repository, oid, size) for oid, size in wanted])
 
@@ -60,6 +75,12 @@ def upload(repository: Repository, oid: str, size: int) -> dict[str, Any]:
     parts = {str(number): f"{url}/{number}" for number in range(1, count + 1)}
     header = {"chunk_size": str(hub.part_size), **parts}
     return answer | {"actions": {"upload": {"href": f"{url}/complete", "header": header}, "verify": verify}}
+
+
+@blueprint.get(f"{REPOSITORY}/xet-write-token/<path:revision>")
+def xet_write_token(kinds: str, namespace: str, name: str, revision: str) -> Response:
+    open_to(kinds, namespace, name, revision)
+    return jsonify(accessToken="xet", exp=int(time.time()) + 900, casUrl=f"{settings().endpoint}/xet-storage")
 
 
 # The storage is another service, which knows no tokens: whoever has the address may write there.
@@ -105,7 +126,7 @@ def verify(kinds: str, namespace: str, name: str) -> Response:
 @blueprint.post(f"{REPOSITORY}/commit/<path:revision>")
 def commit(kinds: str, namespace: str, name: str, revision: str) -> Response:
     proposed = "create_pr" in request.args
-    repository = writable(kinds, namespace, name, propose=proposed)
+    repository = open_to(kinds, namespace, name, revision)
     operations = [json.loads(line) for line in request.get_data().splitlines() if line.strip()]
     header = next(found["value"] for found in operations if found["key"] == "header")
     with settings().store.lock:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flask import Blueprint, Response, g, jsonify
+from flask import Blueprint, Response, g, jsonify, request
 
 from .access import RefusedError, payload, readable, settings, writable
 from .store import MAIN, NotHereError, PullRequest, Repository, timestamp
@@ -34,7 +34,8 @@ def one(repository: Repository, number: int) -> PullRequest:
 @blueprint.get(f"{REPOSITORY}/discussions")
 def listing(kinds: str, namespace: str, name: str) -> Response:
     repository = readable(kinds, namespace, name)
-    found = [facts(repository, request) for request in repository.pull_requests]
+    author = request.args.get("author")
+    found = [facts(repository, found) for found in repository.pull_requests if author in (None, found.author)]
     return jsonify(discussions=found, count=len(found), start=0)
 
 

@@ -1,7 +1,7 @@
 """What goes wrong on a network, on demand: refusals, a connection that breaks, a server that is slow.
 
 Faults stand before the Hub, where a proxy would: a request that meets one never reaches the routes, but for `slow`,
-which serves it late.
+which serves it late, and `lost`, which does what was asked and breaks the connection before the answer.
 """
 
 import io
@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ REFUSALS: dict[str, tuple[str, str, dict[str, str]]] = {
     ),
     "403": ("403 Forbidden", "Forbidden: your token does not have the rights to do this", {}),
     "404": ("404 Not Found", "Repository not found", {"X-Error-Code": "RepoNotFound"}),
+    "no route": ("404 Not Found", "Sorry, we can't find the page you are looking for.", {}),
     "409": ("409 Conflict", "Another operation on this repository is in progress", {}),
     "429": ("429 Too Many Requests", "We had to rate limit you", {}),
     "500": ("500 Internal Server Error", "Internal Error - We're working hard to fix this as soon as possible!", {}),
@@ -38,18 +40,22 @@ PIECES = 10  # into which a slow body is cut
 
 @dataclass
 class Fault:
-    """`times` requests whose "METHOD PATH" contains `route` meet this. `cut` and `slow` are for bodies, up or down."""
+    """`times` requests whose "METHOD PATH" contains `route` meet this, after `after` of them that do not.
+
+    `cut` and `slow` are for bodies, up or down.
+    """
 
     what: str
     times: int = 1
     route: str = ""
+    after: int = 0
     retry_after: int = 1  # 429
     seconds: float = 1.0  # slow
     message: str | None = None  # instead of the Hub's usual words
 
     def __post_init__(self) -> None:
-        if self.what not in (*REFUSALS, "cut", "slow"):
-            raise ValueError(f"there is no fault {self.what!r}: {', '.join(REFUSALS)}, cut, slow")
+        if self.what not in (*REFUSALS, "cut", "lost", "slow"):
+            raise ValueError(f"there is no fault {self.what!r}: {', '.join(REFUSALS)}, cut, lost, slow")
 
 
 class Faults:
@@ -64,7 +70,9 @@ class Faults:
         """The fault that this request ("METHOD PATH") is to meet, once fewer from now on."""
         with self.lock:
             for fault in self.waiting:
-                if fault.route in request:
+                if fault.route in request and fault.after:
+                    fault.after -= 1
+                elif fault.route in request:
                     fault.times -= 1
                     if not fault.times:
                         self.waiting.remove(fault)
@@ -86,6 +94,9 @@ class Faults:
         environ.pop("HTTP_TRANSFER_ENCODING", None)
         if fault and fault.what in REFUSALS:
             return refuse(fault, start_response)
+        if fault and fault.what == "lost":
+            b"".join(self.application(environ, lambda *status_and_headers: None))
+            break_connection(environ)
         answer = self.application(environ, start_response)
         if fault and not size and fault.what in ("cut", "slow"):
             return broken(answer, environ) if fault.what == "cut" else slow(answer, fault.seconds)
@@ -104,7 +115,8 @@ def refuse(fault: Fault, start_response: StartResponse) -> Iterable[bytes]:
 
 def break_connection(environ: Environ) -> None:
     """Close the client's socket under it. werkzeug gives up a request that raises a ConnectionError."""
-    environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+    with suppress(OSError):  # the client has gone already
+        environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
     raise ConnectionAbortedError("cut by a fault")
 
 

@@ -78,6 +78,7 @@ def redirect_this_process(hub: "LoopbackHub", home: Path, monkeypatch: pytest.Mo
     }.items():
         monkeypatch.setattr(constants, name, value)
     monkeypatch.setattr(hf_api.api, "endpoint", hub.endpoint)  # behind huggingface_hub.create_repo and its kin
+    monkeypatch.setattr("transformers.utils.hub._hf_api", None, raising=False)  # made at its first call, and kept
     _http.close_session()
     HfFileSystem.clear_instance_cache()
     if find_spec("datasets"):

@@ -115,6 +115,23 @@ def test_a_commit_that_is_cut_is_an_error(hub: "LoopbackHub", push: HfApi, tmp_p
     assert list(hub.repo("tester/model")) == [".gitattributes"]
 
 
+def test_a_commit_whose_answer_is_lost_is_an_error_and_is_there(
+    hub: "LoopbackHub", push: HfApi, tmp_path: Path
+) -> None:
+    hub.fail("lost", route="/commit/")
+    with pytest.raises(Exception, match="(?i)disconnected|reset|closed"):
+        push.upload_folder(repo_id="tester/model", folder_path=tmp_path / "model")
+    assert hub.repo("tester/model")["model.safetensors"] == WEIGHTS
+
+
+def test_a_fault_may_come_after_some_requests_that_pass(hub: "LoopbackHub", push: HfApi) -> None:
+    hub.fail("403", route="/whoami", after=1)
+    assert push.whoami()["name"] == "tester"
+    with pytest.raises(HfHubHTTPError):
+        push.whoami()
+    assert push.whoami()["name"] == "tester"
+
+
 def test_a_slow_reader_gets_everything(hub: "LoopbackHub", push: HfApi, tmp_path: Path) -> None:
     hub.fail("slow", route="PUT /lfs-storage", seconds=0.3)
     push.upload_folder(repo_id="tester/model", folder_path=tmp_path / "model")

@@ -5,24 +5,22 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import pytest
 import torch
 from huggingface_hub import HfApi
 from transformers import AutoTokenizer, GPT2LMHeadModel
+from transformers.utils import hub as transformers_hub
 
 from hfgpt import HfGptForCausalLM
 
 from .look_alikes import MODELS, gpt2, gpt2_tokenizer
 from .server import LoopbackHub
 
-if TYPE_CHECKING:
-    import pytest
-
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_process_serves_a_folder_until_it_is_interrupted(tmp_path: Path, monkeypatch: "pytest.MonkeyPatch") -> None:
+def test_a_process_serves_a_folder_until_it_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "models" / "tester" / "old").mkdir(parents=True)
     (tmp_path / "models" / "tester" / "old" / "config.json").write_text("{}")
     command = [sys.executable, "-m", "tests.hub", "--root", str(tmp_path)]
@@ -51,6 +49,21 @@ def test_two_hubs_know_nothing_of_each_other() -> None:
         assert one.endpoint != other.endpoint
         assert one.token != other.token
         assert (("team/model", "model") in other.settings.store.repositories) is False
+
+
+@pytest.fixture
+def client_of_another_hub(monkeypatch: pytest.MonkeyPatch) -> HfApi:
+    """The client that transformers keeps from its first call on, as a test before has left it."""
+    client = HfApi(endpoint="http://127.0.0.1:9")
+    monkeypatch.setattr(transformers_hub, "_hf_api", client)
+    return client
+
+
+@pytest.mark.skipif(not hasattr(transformers_hub, "_hf_api"), reason="earlier releases keep no client")
+def test_transformers_speaks_to_this_hub_whatever_it_spoke_to_before(
+    client_of_another_hub: HfApi, hub: LoopbackHub
+) -> None:
+    assert transformers_hub.hf_api().endpoint == hub.endpoint != client_of_another_hub.endpoint
 
 
 def test_the_look_alike_of_gpt2_is_laid_out_as_gpt2_is(hub: LoopbackHub, gpt2_files: Path | None) -> None:

@@ -36,7 +36,8 @@ def test_the_head_survives_the_hub_s_own_class(facts: dict[str, Any]) -> None:
     (result,) = again.data.eval_results
     assert (result.metric_type, result.metric_value) == ("perplexity", 4.48)
     assert result.metric_args == {"confidence": 0.95, "interval": [4.25, 4.75]}
-    assert (result.dataset_type, result.dataset_split) == ("builtin:stories", "validation")
+    assert (result.dataset_type, result.dataset_name) == ("unknown", "builtin:stories (held out by hfgpt)")
+    assert (result.dataset_split, result.metric_name) == ("validation", "perplexity")
 
 
 def test_the_repository_s_name_stands_wherever_the_model_is_loaded(facts: dict[str, Any]) -> None:
@@ -71,6 +72,89 @@ def test_only_what_is_on_the_hub_is_named_as_data_set_and_base_model(facts: dict
     head = render_card(facts).data.to_dict()
     assert head["datasets"] == ["org/texts"]
     assert head["base_model"] == "openai-community/gpt2"
+
+
+def evaluated(facts: dict[str, Any], *data: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """The data sets of the results on a validation and a test set, as they come back from the card's text."""
+    facts["data"] = list(data)
+    (table,) = facts["evaluation"]
+    facts["evaluation"] = [table, table | {"split": "test"}]
+    return [
+        (result.dataset_type, result.dataset_name, result.dataset_config, result.dataset_split, result.dataset_revision,
+         result.metric_name)
+        for result in ModelCard(text_of(facts)).data.eval_results
+    ]  # fmt: skip
+
+
+def texts(use: str = "training", name: str = "org/texts", split: str = "train", **fields: Any) -> dict[str, Any]:
+    return source(name, "hub", use=use, repository=repository(name, "dataset"), split=split, **fields)
+
+
+def test_what_hfgpt_held_out_of_a_split_of_the_hub_is_said_to_lie_in_that_split(facts: dict[str, Any]) -> None:
+    data_set = ("org/texts", "org/texts (held out by hfgpt)", "plain", "train", "a" * 40)
+    assert evaluated(facts, texts(config="plain")) == [
+        (*data_set, "perplexity (validation set)"),
+        (*data_set, "perplexity (test set)"),
+    ]
+
+
+def test_a_split_that_was_read_by_itself_is_named(facts: dict[str, Any]) -> None:
+    held_out, read = evaluated(facts, texts(), texts("test", split="unseen"))
+    assert held_out[3] == "train"
+    assert read == ("org/texts", "org/texts", None, "unseen", "a" * 40, "perplexity")
+    assert render_card(facts).data.datasets == ["org/texts"]
+    assert "**org/texts**, for test: the same, split `unseen`." in text_of(facts)
+
+
+def test_what_is_not_on_the_hub_has_no_type_there_and_its_own_part_for_a_split(facts: dict[str, Any]) -> None:
+    assert evaluated(facts, source("mine.csv", "local"), source("last.csv", "local", use="test")) == [
+        ("unknown", "mine.csv (held out by hfgpt)", None, "validation", None, "perplexity"),
+        ("unknown", "last.csv", None, "test", None, "perplexity"),
+    ]
+
+
+def test_a_parent_that_is_not_on_the_hub_is_told_by_what_it_was_trained_on(facts: dict[str, Any]) -> None:
+    facts["lineage"]["parent"] = parent("runs/base/final", facts={"lineage": {"parent": None}, **carried()})
+    assert "from `runs/base/final` (a model that was trained on `builtin:stories`) on" in text_of(facts)
+
+
+def test_only_tokens_that_bear_loss_are_counted_in_an_assistant_s_training(facts: dict[str, Any]) -> None:
+    assert "25,600 tokens in 100" in text_of(facts)
+    facts["recipe"] = "instruct"
+    assert "25,600 tokens that bear loss in 100" in text_of(facts)
+
+
+def test_the_data_say_which_parts_were_held_out(facts: dict[str, Any]) -> None:
+    part = facts["data"][0]["parts"][0]
+    facts["data"][0]["parts"] = [part | {"name": name} for name in ("train", "validation", "test")]
+    assert "for training and, held out of it by hfgpt, validation and test: generated" in text_of(facts)
+    facts["data"].append(source("last.csv", "local", use="test"))
+    assert "for training and, held out of it by hfgpt, validation: generated" in text_of(facts)
+    assert "**last.csv**, for test: local files. Licence: not recorded." in text_of(facts)
+
+
+def test_a_table_without_this_model_has_no_result(facts: dict[str, Any]) -> None:
+    facts["evaluation"][0]["rows"].pop()
+    assert "model-index" not in render_card(facts).data.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("hardware", "stopped", "promise"),
+    [
+        ({"device": "cpu"}, None, "gives the same weights, bit for bit"),
+        ({"device": "cpu"}, "max_tokens (9) are reached", "gives the same weights, bit for bit"),
+        ({"device": "cpu"}, "max_minutes (9) are over", "ends at another step"),
+        ({"device": "cuda"}, None, "the same but for rounding"),
+        ({"device": "cpu", "num_processes": 3}, None, "the same but for rounding"),
+    ],
+)
+def test_the_same_weights_are_promised_only_where_they_come_again(
+    facts: dict[str, Any], hardware: dict[str, Any], stopped: str | None, promise: str
+) -> None:
+    facts["hardware"] |= hardware
+    facts["training"]["stopped"] = stopped
+    assert promise in text_of(facts)
+    assert ("bit for bit" in text_of(facts)) == ("bit for bit" in promise)
 
 
 def carried() -> dict[str, Any]:
@@ -173,6 +257,8 @@ def test_a_card_is_written_whole_or_not_at_all(
 def test_values_are_written_for_people() -> None:
     assert score(measured(0.903, [0.876, 0.93]), "percent") == "90.3 % [87.6, 93.0]"
     assert score(measured(1039.6), "number") == "1,039.6"
+    assert score(measured(4.5, [4.25, None]), "number") == "4.500 [4.250, -]"
+    assert score(measured(0.5, [None, None]), "percent") == "50.0 % [-, -]"
     assert [duration(seconds) for seconds in (3.4, 300, 7200)] == ["3 seconds", "5.0 minutes", "2.0 hours"]
     assert code("a`b") == "`` a`b ``"
     assert code({"a": 1}) == '`{"a": 1}`'

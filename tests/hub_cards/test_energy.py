@@ -1,6 +1,8 @@
 """Energy is what counters have counted, also where they begin again."""
 
+import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -47,6 +49,31 @@ def test_a_resumed_run_adds_to_what_it_had(powercap: Path) -> None:
     counter(powercap, "intel-rapl:0", 130)
     meter.look()
     assert meter.joules == {"processor 0": pytest.approx(80)}
+
+
+def test_a_gpu_s_energy_is_nvml_s_and_without_nvml_one_sentence_says_what_is_missing(
+    powercap: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(energy, "find_spec", lambda name: None)
+    assert EnergyMeter(torch.device("cuda")).kilowatt_hours == {}
+    (record,) = caplog.records
+    assert "pip install 'hfgpt[energy]'" in record.getMessage()
+    caplog.clear()
+
+    nvml = ModuleType("pynvml")
+    nvml.NVMLError, nvml.nvmlInit = RuntimeError, lambda: None
+    nvml.nvmlDeviceGetHandleByUUID = lambda uuid: {b"GPU-12-34": 7}[uuid]
+    millijoules = iter([1000, 3000])
+    nvml.nvmlDeviceGetTotalEnergyConsumption = lambda handle: next(millijoules)
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setattr(energy, "find_spec", lambda name: nvml)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: SimpleNamespace(uuid="12-34"))
+    meter = EnergyMeter(torch.device("cuda"))
+    meter.look()
+    assert meter.joules == {"GPU 0": 2.0}
+    assert not caplog.records
 
 
 def test_where_no_counter_can_be_read_nothing_is_said(powercap: Path) -> None:

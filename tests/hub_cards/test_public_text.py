@@ -15,6 +15,8 @@ from hfgpt.hub.public_text import public_command, public_text, public_value
         ("../ada/letters.csv", "letters.csv"),
         ("file:///home/ada/letters.csv", "letters.csv"),
         (r"C:\Users\Ada\letters.csv", "letters.csv"),
+        (r"\\server\ada\letters.csv", "letters.csv"),
+        (r"read \\server\ada\letters.csv", "read letters.csv"),
         ("/srv/runs/mine/final", "mine/final"),
         ("/srv/runs/mine/checkpoint-500/", "mine/checkpoint-500"),
         ("~/final", "final"),
@@ -40,6 +42,9 @@ def test_of_a_path_outside_the_working_folder_the_last_component_is_left(written
         "builtin:stories",
         "spam and/or ham, 16/17 of them",
         "say /help for help",
+        "/help",
+        "/translate en/de",
+        "/w/ or w/o",
         "one line\nand another",
         "approx. ~ 5 of 10",
         "",
@@ -52,6 +57,11 @@ def test_what_is_no_such_path_stays(text: str) -> None:
 def test_every_text_in_a_value_is_looked_at() -> None:
     value = {"source": "/home/ada/a.txt", "orders": [2, 5], "prompts": ("", "/home/ada/b.txt"), "seed": None}
     assert public_value(value) == {"source": "a.txt", "orders": [2, 5], "prompts": ["", "b.txt"], "seed": None}
+
+
+def test_what_is_told_to_a_model_is_no_path() -> None:
+    value = {"sample_prompts": ["/imagine a/cat", "/mnt/x is"], "system_prompt": "/a/b", "source": "/mnt/x"}
+    assert public_value(value) == {**value, "source": "x"}
 
 
 def test_a_command_can_be_pasted_into_a_shell() -> None:

@@ -74,6 +74,47 @@ def test_code_that_is_missing_is_said_before_anybody_misses_it(model_folder: Pat
         files_to_push(model_folder)
 
 
+def test_a_link_that_leads_out_of_the_folder_is_left_out_and_named(run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "diary.md").write_text("dear diary")
+    for link in (run_folder / "final" / "README.md", run_folder / "results.json"):
+        link.unlink(missing_ok=True)
+        link.symlink_to(tmp_path / "diary.md")
+    (run_folder / "circle").symlink_to("circle")
+    selection = files_to_push(run_folder)
+    assert selection.find("README.md") is None
+    assert selection.find("results.json") is None
+    reasons = {item.path: item.reason for item in selection.left_out}
+    assert reasons["final/README.md"] == reasons["results.json"] == "a link that leads out of the folder"
+    assert reasons["circle"] == "not one of the files of a run"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "modeling_hfgpt.py"])
+def test_a_model_is_not_pushed_without_the_file_that_a_link_outwards_stands_for(
+    model_folder: Path, tmp_path: Path, name: str
+) -> None:
+    (model_folder / name).rename(tmp_path / name)
+    (model_folder / name).symlink_to(tmp_path / name)
+    with pytest.raises(UserError, match=f"{name} is a link to a file outside .*: put the file itself in its place"):
+        files_to_push(model_folder)
+
+
+def test_the_model_of_a_run_that_lies_elsewhere_is_not_pushed(run_folder: Path, tmp_path: Path) -> None:
+    (run_folder / "final").rename(tmp_path / "elsewhere")
+    (run_folder / "final").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="is a link to a file outside"):
+        files_to_push(run_folder)
+
+
+def test_a_link_within_the_folder_is_pushed_as_the_file_that_it_leads_to(run_folder: Path, tmp_path: Path) -> None:
+    weights = run_folder / "checkpoint-1" / "model.safetensors"
+    (run_folder / "final" / "model.safetensors").rename(weights)
+    (run_folder / "final" / "model.safetensors").symlink_to("../checkpoint-1/model.safetensors")
+    (tmp_path / "latest").symlink_to(run_folder)  # the folder itself may be reached by a link
+    file = files_to_push(tmp_path / "latest").find("model.safetensors")
+    assert file is not None
+    assert file.source == weights.resolve()
+
+
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [

@@ -60,7 +60,14 @@ def test_pushing_the_same_again_changes_nothing(hub: "LoopbackHub", model_folder
     first = push(model_folder, REPO)
     again = push(model_folder, REPO)
     assert again.commit == first.commit
-    assert not again.created
+    assert (first.created, first.unchanged) == (True, False)
+    assert (again.created, again.unchanged) == (False, True)
+    assert push(model_folder, REPO, revision="new").unchanged  # the branch begins where main stands
+    assert push(model_folder, REPO, create_pr=True).unchanged
+    assert hub.repo(REPO).pull_requests == []
+    (model_folder / "README.md").write_text("---\nlicense: mit\n---\n# Mine\n")
+    assert not push(model_folder, REPO, revision="new").unchanged
+    assert push(model_folder, REPO, revision="new").unchanged
 
 
 def test_what_another_model_left_is_deleted_and_named(hub: "LoopbackHub", model_folder: Path, tmp_path: Path) -> None:
@@ -143,13 +150,48 @@ def test_a_repository_of_another_kind_is_left_alone(hub: "LoopbackHub", model_fo
     assert not [path for method, path, _ in hub.requests if method == "POST"]
 
 
-@pytest.mark.parametrize("name", ["a/b/c", "-model", "team/my model", "datasets/team/model", "team/a--b"])
+@pytest.mark.parametrize(
+    "name", ["", "a b", "..x", "a/b/c", "-model", "team/my model", "datasets/team/model", "team/a--b"]
+)
 def test_a_name_that_cannot_be_one_is_refused_before_anything_else(
     hub: "LoopbackHub", model_folder: Path, name: str
 ) -> None:
     with pytest.raises(UserError, match="your-name/my-model"):
         push(model_folder, name, dry_run=True)
     assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a b", "..x", "-x", "x.lock", "x/", "a//b", "a..b", "a^", "@", "refs/heads/x", "refs/pr/x", "x\n"]
+)
+def test_a_branch_that_cannot_be_one_is_refused_before_anything_else(
+    hub: "LoopbackHub", model_folder: Path, name: str
+) -> None:
+    with pytest.raises(UserError, match="cannot be the name of a branch: give --revision one like trial-2"):
+        push(model_folder, REPO, revision=name)
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("name", ["trial", "v1.0", "feature/x", "main"])
+def test_a_branch_of_any_usual_name_is_pushed_to(hub: "LoopbackHub", model_folder: Path, name: str) -> None:
+    push(model_folder, REPO, revision=name)
+    assert "model.safetensors" in hub.repo(REPO, revision=name)
+
+
+def test_a_pull_request_is_opened_to_the_main_branch_only(hub: "LoopbackHub", model_folder: Path) -> None:
+    with pytest.raises(UserError, match="to the main branch, not to trial: leave out --revision or --pr"):
+        push(model_folder, REPO, revision="trial", create_pr=True)
+    assert hub.requests == []
+
+
+def test_a_pull_request_that_is_open_is_pushed_to(hub: "LoopbackHub", model_folder: Path) -> None:
+    hub.add_repo("team/model", {"config.json": b"{}"})
+    url = push(model_folder, "team/model", create_pr=True).url
+    (model_folder / "README.md").write_text("---\nlicense: mit\n---\n# Mine\n")
+    assert push(model_folder, "team/model", revision="refs/pr/1").url == url
+    assert b"# Mine" in hub.repo("team/model", revision="refs/pr/1")["README.md"]
+    with pytest.raises(UserError, match="team/model has no refs/pr/2: see .*/discussions, or open one with --pr"):
+        push(model_folder, "team/model", revision="refs/pr/2")
 
 
 def test_secrets_planted_in_a_run_are_not_pushed(hub: "LoopbackHub", run_folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""transformers' own ways to push: `push_to_hub` of model and tokenizer, and its Trainer."""
+"""transformers' own Trainer, and a tokenizer's `push_to_hub`: a repository that opens."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from huggingface_hub import ModelCard
-from PIL import Image
 from torch.utils.data import Dataset
 from transformers import AutoTokenizer, Trainer, TrainingArguments
-from transformers.utils import hub as transformers_hub
 
 from hfgpt import HfGptForCausalLM
+from hfgpt.hub.model_push import MADE_UP
+from hfgpt.hub.pushing import push
 
 from .conftest import CODE
 
@@ -29,79 +28,20 @@ assert type(generate.model).__module__.startswith("transformers_modules."), type
 print(generate("the cat", max_new_tokens=3, do_sample=False)[0]["generated_text"])
 """
 
-OURS = "---\nlibrary_name: transformers\nlicense: apache-2.0\n---\n\n# Ours\n\n![Loss](loss_curve.png)\n"
+READS = """
+from transformers import AutoTokenizer
+
+print(AutoTokenizer.from_pretrained("tester/model")("the cat")["input_ids"])
+"""
 
 
-@pytest.fixture(autouse=True)
-def transformers_asks_this_hub(hub: "LoopbackHub", monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its client is made once, with the Hub of the first test that needed it."""
-    monkeypatch.setattr(transformers_hub, "_hf_api", None, raising=False)  # younger than our oldest transformers
-
-
-@pytest.fixture
-def with_card(model_folder: Path) -> Path:
-    (model_folder / "README.md").write_text(OURS)
-    Image.new("RGB", (8, 8)).save(model_folder / "loss_curve.png")
-    return model_folder
-
-
-def test_a_model_pushed_as_it_was_loaded_takes_its_card_along_and_opens_anywhere(
-    hub: "LoopbackHub", with_card: Path, run_python: Callable[..., Any]
+def test_a_tokenizer_by_itself_reads_anywhere_as_before(
+    hub: "LoopbackHub", model_folder: Path, run_python: Callable[..., Any]
 ) -> None:
-    HfGptForCausalLM.from_pretrained(with_card).push_to_hub(REPO)
-    AutoTokenizer.from_pretrained(with_card).push_to_hub(REPO)
-    pushed = hub.repo(REPO)
-    assert pushed["README.md"].decode() == OURS
-    assert {"loss_curve.png", "model.safetensors", "tokenizer.json", *CODE} <= set(pushed)
-    assert len(pushed.commits) == 3  # the first of all, the model's and the tokenizer's
-    assert run_python(OPENS, without_hfgpt=True).stdout.startswith("the cat")
-
-
-def test_the_tokenizer_may_go_first(hub: "LoopbackHub", with_card: Path) -> None:
-    AutoTokenizer.from_pretrained(with_card).push_to_hub(REPO)
-    HfGptForCausalLM.from_pretrained(with_card).push_to_hub(REPO)
-    assert hub.repo(REPO)["README.md"].decode() == OURS
-
-
-def test_shards_are_compared_too(hub: "LoopbackHub", with_card: Path, tmp_path: Path) -> None:
-    sharded = tmp_path / "sharded"
-    HfGptForCausalLM.from_pretrained(with_card).save_pretrained(sharded, max_shard_size="10KB")
-    (sharded / "README.md").write_text("# Sharded\n")
-    HfGptForCausalLM.from_pretrained(sharded).push_to_hub(REPO, max_shard_size="10KB")
-    assert hub.repo(REPO)["README.md"].decode() == "# Sharded\n"
-
-
-def test_a_model_that_has_learned_since_does_not_take_the_card_of_what_it_was(
-    hub: "LoopbackHub", with_card: Path
-) -> None:
-    model = HfGptForCausalLM.from_pretrained(with_card)
-    with torch.no_grad():
-        model.lm_head.weight[0, 0] += 1
-    model.push_to_hub(REPO)
-    assert "# Ours" not in hub.repo(REPO)["README.md"].decode()
-    assert ModelCard.load(REPO).data.library_name == "transformers"
-
-
-def test_a_model_that_comes_from_nowhere_takes_no_card_of_the_working_folder(
-    hub: "LoopbackHub", with_card: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(with_card)
-    model = HfGptForCausalLM.from_pretrained(with_card)
-    HfGptForCausalLM(model.config.__class__.from_dict(model.config.to_dict())).push_to_hub(REPO)
-    assert "# Ours" not in hub.repo(REPO)["README.md"].decode()
-
-
-def test_a_card_that_the_repository_has_stays(hub: "LoopbackHub", with_card: Path) -> None:
-    hub.add_repo(REPO, {"README.md": b"---\nlicense: mit\n---\n# Theirs\n"})
-    HfGptForCausalLM.from_pretrained(with_card).push_to_hub(REPO)
-    assert "# Theirs" in hub.repo(REPO)["README.md"].decode()
-
-
-def test_a_made_up_card_is_known_by_transformers_own_words(hub: "LoopbackHub", model_folder: Path) -> None:
-    HfGptForCausalLM.from_pretrained(model_folder).push_to_hub(REPO)
-    from hfgpt.modeling_hfgpt import MADE_UP
-
-    assert MADE_UP in hub.repo(REPO)["README.md"].decode()
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    tokenizer.push_to_hub(REPO)
+    assert MADE_UP in hub.repo(REPO)["README.md"].decode()  # in transformers' own words, by which it is known
+    assert run_python(READS, without_hfgpt=True).stdout.splitlines()[-1] == str(tokenizer("the cat")["input_ids"])
 
 
 class Texts(Dataset[dict[str, torch.Tensor]]):
@@ -114,29 +54,57 @@ class Texts(Dataset[dict[str, torch.Tensor]]):
 
 
 @pytest.fixture
-def trainer(hub: "LoopbackHub", model_folder: Path, tmp_path: Path) -> Trainer:
-    arguments = TrainingArguments(
-        str(tmp_path / "trained"),
-        push_to_hub=True,
-        hub_model_id=REPO,
-        max_steps=2,
-        save_steps=1,
-        per_device_train_batch_size=4,
-        use_cpu=True,
-        disable_tqdm=True,
-        report_to=[],
-    )
-    model, tokenizer = HfGptForCausalLM.from_pretrained(model_folder), AutoTokenizer.from_pretrained(model_folder)
-    return Trainer(model, arguments, train_dataset=Texts(), processing_class=tokenizer)
+def make_trainer(hub: "LoopbackHub", model_folder: Path, tmp_path: Path) -> Callable[[str], Trainer]:
+    def make(hub_strategy: str) -> Trainer:
+        arguments = TrainingArguments(
+            str(tmp_path / "trained"),
+            push_to_hub=True,
+            hub_model_id=REPO,
+            hub_strategy=hub_strategy,
+            hub_always_push=True,
+            max_steps=2,
+            save_steps=1,
+            per_device_train_batch_size=4,
+            use_cpu=True,
+            disable_tqdm=True,
+            report_to=[],
+        )
+        model, tokenizer = HfGptForCausalLM.from_pretrained(model_folder), AutoTokenizer.from_pretrained(model_folder)
+        return Trainer(model, arguments, train_dataset=Texts(), processing_class=tokenizer)
+
+    return make
 
 
-def test_transformers_trainer_pushes_a_folder_that_opens_anywhere(
-    hub: "LoopbackHub", trainer: Trainer, run_python: Callable[..., Any]
+def see_that_it_is_the_trained_model(trainer: Trainer, **options: Any) -> None:
+    ids = torch.tensor([[1, 2, 3]])
+    loaded = HfGptForCausalLM.from_pretrained(REPO, **options)
+    assert torch.equal(loaded(ids).logits, trainer.model.eval()(ids).logits)
+
+
+def test_what_transformers_trainer_pushes_in_the_end_opens_anywhere(
+    hub: "LoopbackHub", make_trainer: Callable[[str], Trainer], run_python: Callable[..., Any]
 ) -> None:
+    trainer = make_trainer("end")
     trainer.train()
     trainer.push_to_hub()
     assert {"config.json", "model.safetensors", "tokenizer.json", *CODE} <= set(hub.repo(REPO))
     assert run_python(OPENS, without_hfgpt=True).stdout.startswith("the cat")
-    ids = torch.tensor([[1, 2, 3]])
-    loaded = HfGptForCausalLM.from_pretrained(REPO)
-    assert torch.equal(loaded(ids).logits, trainer.model.eval()(ids).logits)
+    see_that_it_is_the_trained_model(trainer)
+    push(trainer.args.output_dir, "tester/searched")
+    assert set(hub.repo(REPO)) - set(hub.repo("tester/searched")) == {"training_args.bin"}
+
+
+@pytest.mark.parametrize("hub_strategy", ["every_save", "checkpoint", "all_checkpoints"])
+def test_what_transformers_trainer_pushes_at_a_save_opens_anywhere_if_the_model_was_saved_there_before(
+    hub: "LoopbackHub", make_trainer: Callable[[str], Trainer], run_python: Callable[..., Any], hub_strategy: str
+) -> None:
+    trainer = make_trainer(hub_strategy)
+    trainer.model.save_pretrained(trainer.args.output_dir)
+    trainer.train()
+    assert {"config.json", "model.safetensors", "tokenizer.json", *CODE} <= set(hub.repo(REPO))
+    assert run_python(OPENS, without_hfgpt=True).stdout.startswith("the cat")
+    see_that_it_is_the_trained_model(trainer)
+    folders = {"checkpoint": "last-checkpoint", "all_checkpoints": "checkpoint-2"}
+    if hub_strategy in folders:
+        assert {f"{folders[hub_strategy]}/{name}" for name in CODE} <= set(hub.repo(REPO))
+        see_that_it_is_the_trained_model(trainer, subfolder=folders[hub_strategy])

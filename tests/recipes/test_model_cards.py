@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 import shutil
 import socket
@@ -17,6 +18,7 @@ from huggingface_hub import ModelCard
 from hfgpt.hub.cards import render_card
 from hfgpt.hub.facts_file import read_facts
 from hfgpt.recipes import finetune_classification, finetune_instruction, pretrain
+from hfgpt.recipes.validation_loss import perplexity
 
 from .conftest import Recipe, answering, classification, labelled_sentences, pretraining
 
@@ -124,6 +126,13 @@ def test_the_line_of_descent_reaches_back_to_random_weights(family: dict[str, Re
     assert "`builtin:stories`" in card_of(family["classifier"])
 
 
+def test_every_part_of_the_data_has_its_size_and_its_fingerprint(member: Recipe) -> None:
+    for part in facts_of(member)["data"][0]["parts"]:
+        assert part["examples"] > 0
+        assert part["tokens"] > part["examples"]
+        assert re.fullmatch(r"[0-9a-f]{16}", part["fingerprint"])
+
+
 def test_only_what_differs_from_the_defaults_is_listed_before_the_fold(member: Recipe) -> None:
     found = facts_of(member)["hyperparameters"]
     given = set(member.fields) - {"output_dir"}
@@ -175,6 +184,11 @@ def test_random_weights_in_a_model_s_shape_have_no_ancestor_but_in_shape(classif
     assert facts_of(classify)["lineage"]["parent"]["only_shape"]
     assert "none of whose own went into it" in card_of(classify)
     assert "from-scratch" in ModelCard.load(classify.final / "README.md").data.tags
+
+
+def test_the_perplexity_of_no_number_is_no_number_and_of_a_great_loss_infinite() -> None:
+    assert math.isnan(perplexity(math.nan))
+    assert perplexity(math.inf) == perplexity(710.0) == math.inf
 
 
 def blocks(recipe: Recipe) -> Iterator[str]:

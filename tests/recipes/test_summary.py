@@ -41,7 +41,7 @@ def test_the_command_that_would_push_each_model_is_named_but_for_those_that_are_
     summary.summarise([*runs, compared])
     printed = capsys.readouterr().out
     for folder in runs:
-        assert f"hfgpt push {folder / 'final'} --repo YOUR_NAME/hfgpt-{folder.name}\n" in printed
+        assert f"hfgpt push {folder} --repo YOUR_NAME/hfgpt-{folder.name}\n" in printed
     assert "classifier-random" not in printed
 
 
