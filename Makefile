@@ -119,7 +119,7 @@ RESOLVED := build/constraints
 constraints: ## Resolve all dependencies anew and pin them in constraints.txt
 	rm -rf $(RESOLVED)
 	$(PYTHON) -m venv $(RESOLVED)
-	$(RESOLVED)/bin/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)" ".[dev]"
+	$(RESOLVED)/bin/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)" ".[dev,energy]"
 	$(RESOLVED)/bin/python -m pip install --quiet $(BOOK)
 	{ sed '/^[^#]/,$$d' constraints.txt; \
 		$(RESOLVED)/bin/python -m pip freeze --all --exclude hfgpt --exclude pip | sed 's/+cpu$$//' | LC_ALL=C sort -f; \

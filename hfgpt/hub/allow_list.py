@@ -126,7 +126,7 @@ def files_to_push(folder: Path) -> Selection:
             link to one outside the folder.
     """
     if not folder.is_dir():
-        raise UserError(f"There is no folder {folder}: give that of a run or of its model, such as runs/demo/final.")
+        raise UserError(f"There is no folder {folder}: give that of a run or of its model, such as runs/demo.")
     if (folder / CONFIG).is_file():
         return _of_model(folder, folder)
     if (folder / "final" / CONFIG).is_file():

@@ -139,7 +139,7 @@ def hyperparameters(config: TrainingConfig) -> tuple[dict[str, Any], dict[str, A
             continue
         value = getattr(config, field.name)
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-        (defaults if value == default else changed)[field.name] = public_value(value)
+        (defaults if value == default else changed)[field.name] = public_value({field.name: value})[field.name]
     return changed, defaults
 
 

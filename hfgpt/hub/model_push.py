@@ -96,7 +96,7 @@ def push_model(
         commit_description=commit_description or "",
         oid=str(pushed.commit),
         _endpoint=constants.ENDPOINT,
-        pr_url=pushed.url if create_pr else None,
+        pr_url=pushed.url if create_pr and not pushed.unchanged else None,
     )
 
 
