@@ -144,8 +144,8 @@ class InstructionResults:
             print_scores(f"{len(lines):,} test prompts, after {minutes:.1f} minutes", test)
             if test["unfinished"]:
                 print(
-                    f"{test['unfinished']:,} answers were cut off, at "
-                    f"{self.model.generation_config.max_new_tokens} tokens or where the context ends"
+                    f"answers cut off, at {self.model.generation_config.max_new_tokens} tokens or where the context "
+                    f"ends: {test['unfinished']:,}"
                 )
             if test["by_task"]:
                 pictures.append(folder / PICTURE)
