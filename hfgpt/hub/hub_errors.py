@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]  # its docs name it so
 
 from hfgpt.errors import OutageError, UserError
 
@@ -72,7 +73,11 @@ def may_have_arrived(error: BaseException) -> bool:
 
 
 def _retry_after(error: HfHubHTTPError) -> float | None:
-    value = error.response.headers.get("Retry-After", "")
+    """Seconds: by the Hub's own RateLimit header, or by the one that proxies send."""
+    headers = error.response.headers
+    limit, value = parse_ratelimit_headers(headers), headers.get("Retry-After", "")
+    if limit is not None and limit.remaining == 0:
+        return min(limit.reset_in_seconds + 1.0, LONGEST_WAIT)  # it is rounded down
     return min(float(value), LONGEST_WAIT) if value.isdigit() else None
 
 

@@ -3,7 +3,7 @@
 import os
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,12 +13,13 @@ from .key_forms import words_like_keys
 
 __all__ = ["Machine", "names_address", "names_folder"]
 
-# Words of many a card and path: they tell nobody anything, and would stop pushes from an account of that name.
+# Words of many a card and path: they tell nobody anything, and would stop pushes from an account of that name, or from
+# a machine that is called after its GPU.
 _COMMON = """
     root user users admin administrator ubuntu debian fedora centos linux runner docker container jovyan colab kaggle
     notebook vagrant localhost localdomain local server computer machine laptop desktop node host home test build data
     train training model models work worker main default python demo run runs final checkpoint recipes configs hfgpt
-    datasets docs blob tree resolve
+    datasets docs blob tree resolve gpt2 a100 b200 gh200 h100 h200 l40s v100
 """
 COMMON_NAMES = frozenset(_COMMON.split())
 
@@ -97,13 +98,14 @@ class Machine:
             secrets=tuple(sorted(value for value in found if len(value) >= 12)),  # a shorter one is a switch
         )
 
-    def named_in(self, text: str, repo_id: str) -> Iterator[str]:
-        """What of this machine a text names; not that under which the model is published anyway.
+    def named_in(self, text: str, repo_ids: Sequence[str]) -> Iterator[str]:
+        """What of this machine a text names; not that under which this model, or one before it, is published anyway.
 
         A name of letters only may be any word, and counts where one stands for an account or a machine.
         """
-        public = {*repo_id.lower().split("/"), *COMMON_NAMES}
-        text = text.replace(repo_id, " ")
+        public = {*"/".join(repo_ids).lower().split("/"), *COMMON_NAMES}
+        for repo_id in repo_ids:
+            text = text.replace(repo_id, " ")
         names = {self.user: "account", self.host: "machine", self.host.partition(".")[0]: "machine"}
         for name, whose in names.items():
             if len(name) < 3 or name.lower() in public or name.lower() not in text.lower():

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
-from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.utils import (  # type: ignore[attr-defined]  # its docs name them so
     build_hf_headers,
     get_session,
@@ -109,7 +109,7 @@ class PushTarget:
             raise UserError(f"There is no {self.repo_id} on the Hub to propose a push to: push without --pr.")
         if description is None:
             with self._making(self.url):
-                with_patience(lambda: self.api.create_repo(self.repo_id, private=self.private, exist_ok=True))
+                with_patience(self._create)
             self.created = True
         else:
             self.head = description.sha
@@ -124,6 +124,15 @@ class PushTarget:
             self.refs = {ref.ref: ref.target_commit for ref in [*refs.branches, *(refs.pull_requests or ())]}
         if self.revision is not None and not self.create_pr:
             self._prepare_branch(self.revision)
+
+    def _create(self) -> None:
+        """Make the repository; one that has come to be since, also by a request whose answer was lost, will do."""
+        try:
+            self.api.create_repo(self.repo_id, private=self.private)
+        except HfHubHTTPError as error:
+            # The library's own exist_ok takes each 409 for that, and stumbles over one that names no repository.
+            if error.response.status_code != 409 or description_of(self.api, self.repo_id) is None:
+                raise
 
     def _prepare_branch(self, name: str) -> None:
         ref = name if name.startswith(PULL_REQUEST) else f"refs/heads/{name}"

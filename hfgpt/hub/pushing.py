@@ -82,7 +82,7 @@ def push(
         if not dry_run:
             repo_id = check_account(repo_id, api, propose=create_pr)
         files = add_card(selection, repo_id, layout) if with_card else selection.files
-        refuse_private([file for file in files if file.path == CARD], repo_id)
+        refuse_private([file for file in files if file.path in (CARD, CARD_FACTS)], repo_id)
         for card in (file for file in files if file.path == CARD):
             head = read_card(card)
             if not dry_run:  # before anything is made
@@ -221,6 +221,8 @@ def rendered_card(recorded: PushedFile, **options: Any) -> str:
     """
     try:
         return str(render_card(read_facts(recorded.source), **options))
+    except UserError:  # says by itself what is wrong with the file
+        raise
     except (TemplateError, LookupError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
             f"{recorded.source} is not whole ({' '.join(str(error).split())}), so that no card can be made of it: "

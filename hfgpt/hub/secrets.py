@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 from urllib.parse import unquote
 
 from PIL import Image
@@ -15,8 +16,10 @@ from safetensors import SafetensorError, safe_open
 from hfgpt.errors import UserError
 
 from .allow_list import PushedFile
+from .facts_file import CARD_FACTS, parse_facts
 from .key_forms import has_password, is_password_in_yaml, kinds_of_keys
 from .places import Machine, names_address, names_folder
+from .repositories import is_repository_id
 
 __all__ = ["Finding", "find_private", "refuse_private"]
 
@@ -49,7 +52,7 @@ def refuse_private(files: Sequence[PushedFile], repo_id: str, machine: Machine |
     """Stop where something private would be sent.
 
     Args:
-        repo_id: Where to; its own words are public.
+        repo_id: Where to; its own words are public, as are those of the repositories that the model was made from.
         machine: Default: this one.
 
     Raises:
@@ -65,15 +68,30 @@ def refuse_private(files: Sequence[PushedFile], repo_id: str, machine: Machine |
 def find_private(files: Sequence[PushedFile], repo_id: str, machine: Machine | None = None) -> list[Finding]:
     """What is private in the files, in their order."""
     machine = Machine.here() if machine is None else machine
-    return [finding for file in files for finding in _find_in(file, repo_id, machine)]
+    facts = [parse_facts(file.read().decode(errors="replace")) for file in files if file.path == CARD_FACTS]
+    public = (repo_id, *_repositories(facts))
+    return [finding for file in files for finding in _find_in(file, public, machine)]
 
 
-def _find_in(file: PushedFile, repo_id: str, machine: Machine) -> Iterator[Finding]:
+def _repositories(facts: Any) -> Iterator[str]:
+    """Ids of the repositories on the Hub that facts name: of data and of ancestors, often under the same account."""
+    if isinstance(facts, list):
+        for item in facts:
+            yield from _repositories(item)
+    elif isinstance(facts, dict):
+        for name, item in facts.items():
+            if name == "repository" and isinstance(item, dict) and is_repository_id(str(item.get("id"))):
+                yield item["id"]
+            else:
+                yield from _repositories(item)
+
+
+def _find_in(file: PushedFile, public: Sequence[str], machine: Machine) -> Iterator[Finding]:
     if file.path.endswith(".safetensors"):
-        yield from _without_line(file.path, "its metadata", _safetensors_header(file), repo_id, machine)
+        yield from _without_line(file.path, "its metadata", _safetensors_header(file), public, machine)
     elif file.path.endswith(".png"):
         text, tail = _beside_pixels(file)
-        yield from _without_line(file.path, "its comments", text, repo_id, machine)
+        yield from _without_line(file.path, "its comments", text, public, machine)
         if tail:
             yield Finding(file.path, "something after the end of the picture")
     else:
@@ -84,18 +102,16 @@ def _find_in(file: PushedFile, repo_id: str, machine: Machine) -> Iterator[Findi
             yield Finding(file.path, "text that is not UTF-8 and cannot be searched")
             return
         for number, line in enumerate(text.split("\n"), start=1):
-            for what in _find_in_line(file.path, line, repo_id, machine):
+            for what in _find_in_line(file.path, line, public, machine):
                 yield Finding(file.path, what, number, made_of)
 
 
-def _without_line(path: str, part: str, text: str, repo_id: str, machine: Machine) -> Iterator[Finding]:
-    for what in dict.fromkeys(
-        what for line in text.split("\n") for what in _find_in_line(path, line, repo_id, machine)
-    ):
+def _without_line(path: str, part: str, text: str, public: Sequence[str], machine: Machine) -> Iterator[Finding]:
+    for what in dict.fromkeys(what for line in text.split("\n") for what in _find_in_line(path, line, public, machine)):
         yield Finding(path, f"{what} ({part})")
 
 
-def _find_in_line(path: str, line: str, repo_id: str, machine: Machine) -> list[str]:
+def _find_in_line(path: str, line: str, public: Sequence[str], machine: Machine) -> list[str]:
     """What kinds of private things stand in a line, also behind the escapes of JSON, YAML, Python, URLs and HTML."""
     lines = [line]
     # An escape within an escape: a template of Jinja is Python's text within one of JSON.
@@ -103,7 +119,7 @@ def _find_in_line(path: str, line: str, repo_id: str, machine: Machine) -> list[
         lines.append(read)
     lines += [unquote(line), html.unescape(line)]
     texts = dict.fromkeys(text for read in lines for text in read.split("\n"))
-    found = [what for text in texts for what in _find_in_text(path, text, repo_id, machine)]
+    found = [what for text in texts for what in _find_in_text(path, text, public, machine)]
     if not found and path.endswith((".yaml", ".yml")) and is_password_in_yaml(line):
         found.append("a password or key")
     return list(dict.fromkeys(found))
@@ -115,7 +131,7 @@ def _unescaped(escape: re.Match[str]) -> str:
     return chr(int(written[1:], 16)) if written[0] in "ux" else written if written in "/\"'\\" else "\n"
 
 
-def _find_in_text(path: str, line: str, repo_id: str, machine: Machine) -> list[str]:
+def _find_in_text(path: str, line: str, public: Sequence[str], machine: Machine) -> list[str]:
     found = kinds_of_keys(line)
     if any(secret in line for secret in machine.secrets):
         found.append("a token or password that is in use here")
@@ -126,7 +142,7 @@ def _find_in_text(path: str, line: str, repo_id: str, machine: Machine) -> list[
     if names_address(line):
         found.append("an address within a private network")
     if PurePosixPath(path).name not in WITHOUT_NAMES and not path.endswith(".py"):
-        found += machine.named_in(line, repo_id)
+        found += machine.named_in(line, public)
     return [_described(what) for what in dict.fromkeys(found)]
 
 

@@ -50,6 +50,7 @@ class Fault:
     route: str = ""
     after: int = 0
     retry_after: int = 1  # 429
+    rate_limit: int | None = None  # 429: seconds, said in the Hub's own header instead
     seconds: float = 1.0  # slow
     message: str | None = None  # instead of the Hub's usual words
 
@@ -107,8 +108,10 @@ def refuse(fault: Fault, start_response: StartResponse) -> Iterable[bytes]:
     status, message, headers = REFUSALS[fault.what]
     content = json.dumps({"error": fault.message or message}).encode()
     headers = headers | {"Content-Type": "application/json", "Content-Length": str(len(content))}
-    if fault.what == "429":
+    if fault.what == "429" and fault.rate_limit is None:
         headers["Retry-After"] = str(fault.retry_after)
+    elif fault.what == "429":
+        headers["RateLimit"] = f'"api";r=0;t={fault.rate_limit}'
     start_response(status, list(headers.items()))
     return [content]
 

@@ -80,10 +80,10 @@ class LoopbackHub:
     def fail(self, what: str, times: int = 1, route: str | None = None, **details: Any) -> None:
         """Let the next `times` requests fail whose "METHOD PATH" contains `route` (None: any), `after` so many others.
 
-        `what` is a status ("401", "403", "404", "409", "429" with `retry_after` seconds, "500", "503"; `message`
-        replaces the Hub's words), "no route" (a 404 that speaks of no repository), "cut" (the connection breaks in the
-        middle of the body; without a route, in the next upload of a large file), "lost" (what was asked is done, and
-        the connection breaks before the answer), or "slow" (the body is read or sent in `seconds`).
+        `what` is a status ("401", "403", "404", "409", "429" with `retry_after` or `rate_limit` seconds, "500", "503";
+        `message` replaces the Hub's words), "no route" (a 404 that speaks of no repository), "cut" (the connection
+        breaks in the middle of the body; without a route, in the next upload of a large file), "lost" (what was asked
+        is done, and the connection breaks before the answer), or "slow" (the body is read or sent in `seconds`).
         """
         if route is None:
             route = "PUT /lfs-storage" if what == "cut" else ""

@@ -125,6 +125,14 @@ def test_each_fault_is_one_sentence_that_names_the_new_repository_and_a_retry_co
     assert "model.safetensors" in hub.repo(REPO)
 
 
+def test_a_conflict_while_the_repository_is_made_is_one_sentence(hub: "LoopbackHub", model_folder: Path) -> None:
+    hub.fail("409", times=100, route="/repos/create")
+    assert sentence_of(UserError, model_folder, REPO).startswith("tester/model is being changed by somebody else")
+    hub.faults.waiting.clear()
+    hub.fail("lost", route="/repos/create")  # the second request meets a repository that is there
+    assert push(model_folder, REPO).commit == hub.repo(REPO).commit.oid
+
+
 @pytest.mark.parametrize("what", ["429", "500", "503", "cut"])
 @pytest.mark.parametrize("route", ["whoami", "/repos/create", "/preupload/", "PUT /lfs-storage", "/commit/"])
 def test_what_passes_by_itself_is_waited_for(
@@ -138,8 +146,9 @@ def test_what_passes_by_itself_is_waited_for(
 
 def test_as_long_as_the_hub_says(hub: "LoopbackHub", model_folder: Path, waits: list[float]) -> None:
     hub.fail("429", route="/repos/create", retry_after=37)
+    hub.fail("429", route="/commit/", rate_limit=120)  # the Hub's own way to say it
     push(model_folder, REPO)
-    assert waits == [37]
+    assert waits == [37, 121]
 
 
 @pytest.fixture

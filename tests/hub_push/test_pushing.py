@@ -268,6 +268,9 @@ def test_facts_that_are_not_whole_are_one_sentence(hub: "LoopbackHub", model_fol
     (model_folder / "card_facts.json").write_text('{"format_version": 1}')
     with pytest.raises(UserError, match="is not whole .*: delete it, and README.md is pushed as it is"):
         push(model_folder, REPO, dry_run=True)
+    (model_folder / "card_facts.json").write_text("[]")
+    with pytest.raises(UserError, match="^[^ ]+card_facts.json holds no facts of a training: [^.]+\\.$"):
+        push(model_folder, "tester/model")
 
 
 @pytest.mark.parametrize("head", ["license: mine-alone", "license: [mit"])

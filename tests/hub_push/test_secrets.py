@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from hfgpt.errors import UserError
 from hfgpt.hub.allow_list import PushedFile, files_to_push
+from hfgpt.hub.facts_file import CARD_FACTS
 from hfgpt.hub.places import Machine
 from hfgpt.hub.secrets import Finding, find_private, refuse_private
 
@@ -289,7 +290,7 @@ def test_a_name_that_is_a_word_stops_no_push_of_a_card_that_has_the_word(request
         assert len(words) > 300
         for word in words:
             machine = Machine(user=word, host=f"{word}.example.org")
-            assert list(machine.named_in(text, "team/model")) == [], word
+            assert list(machine.named_in(text, ["team/model"])) == [], word
 
 
 def test_the_cards_and_facts_of_the_demo_hold_nothing_private(request: pytest.FixtureRequest) -> None:
@@ -301,6 +302,30 @@ def test_the_cards_and_facts_of_the_demo_hold_nothing_private(request: pytest.Fi
 def test_the_name_that_the_model_is_pushed_under_is_public() -> None:
     assert found_in("README.md", "load ada1815/model", repo_id="ada1815/model") == []
     assert found_in("README.md", "load team/engine7", repo_id="team/engine7") == []
+
+
+@pytest.mark.parametrize("account", ["ada", "ada1815"])
+def test_the_names_of_what_a_model_was_made_from_are_public(account: str) -> None:
+    base, letters = f"{account}/base", f"{account}/letters"
+    facts = {
+        "format_version": 1,
+        "lineage": {"parent": {"repository": None, "facts": {"lineage": {"parent": {"repository": {"id": base}}}}}},
+        "data": [{"repository": {"id": letters}}],
+    }
+    card = f"[{base}](https://huggingface.co/{base})\n[{letters}](https://huggingface.co/datasets/{letters})\n"
+    machine = Machine(home=f"/home/{account}", user=account, host="engine7")
+
+    def found(text: str, facts: object) -> list[str]:
+        texts = {CARD_FACTS: json.dumps(facts), "README.md": text}
+        files = [PushedFile(name, Path(name), content.encode()) for name, content in texts.items()]
+        return [finding.what for finding in find_private(files, "team/model", machine)]
+
+    assert found(card, facts) == []
+    assert found(f"/home/{account}/base on engine7\n", facts) == [
+        "a home folder or an absolute path of a machine",
+        "the name of this machine",
+    ]
+    assert {what[:24] for what in found(card, {"format_version": 1})} == {"the name of this account"}
 
 
 def test_pieces_of_words_and_code_may_contain_the_names() -> None:
@@ -432,7 +457,10 @@ def machine_of(user: str = "", host: str = "") -> Machine:
     return Machine(user=user, host=host)
 
 
-@pytest.mark.parametrize("make", [lambda: machine_of(user="root"), lambda: machine_of(host="vm")])
+@pytest.mark.parametrize(
+    "make",
+    [lambda: machine_of(user="root"), lambda: machine_of(host="vm"), lambda: machine_of(host="h100.example.org")],
+)
 def test_names_that_tell_nothing_stop_no_push(make: Callable[[], Machine]) -> None:
-    text = "the root of a tree on a vm"
+    text = "the root of a tree on a vm, 1 x NVIDIA H100 80GB HBM3"
     assert find_private([PushedFile("README.md", Path("x"), text.encode())], "team/model", make()) == []
