@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -104,9 +105,9 @@ def launch_command(num_processes: int) -> str | None:
 
     What `accelerate launch` or `torchrun` was told stays with them: only the number of processes is known here.
     """
-    program = Path(sys.argv[0]).name
+    program, arguments = Path(sys.argv[0]).name, list(_without_push(sys.argv[1:]))
     if program in ("hfgpt", "hfgpt.exe"):
-        return public_command(["hfgpt", *sys.argv[1:]])
+        return public_command(["hfgpt", *arguments])
     if program not in SCRIPTS:
         return None
     if "ACCELERATE_MIXED_PRECISION" in os.environ:
@@ -115,4 +116,15 @@ def launch_command(num_processes: int) -> str | None:
         launcher = ["torchrun", "--nproc_per_node", str(num_processes)]
     else:
         launcher = ["python"]
-    return public_command([*launcher, f"recipes/{program}", *sys.argv[1:]])
+    return public_command([*launcher, f"recipes/{program}", *arguments])
+
+
+def _without_push(arguments: Iterable[str]) -> Iterator[str]:
+    """Options without those of a push: who repeats the command would push to the same repository."""
+    remaining = iter(arguments)
+    for argument in remaining:
+        name, equals, _ = argument.partition("=")
+        if name != "--push_to_hub" and not name.startswith("--hub_"):
+            yield argument
+        elif not equals:
+            next(remaining, None)

@@ -1,7 +1,6 @@
 """`push_to_hub` of a model that is at hand: with what lay beside it where it was loaded, under a card that is true."""
 
 import filecmp
-import json
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
@@ -11,14 +10,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from huggingface_hub import CommitInfo, HfApi, ModelCard, constants
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import CommitInfo, HfApi, constants
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import safe_open
 
 from hfgpt import HfGptPreTrainedModel
@@ -27,16 +20,14 @@ from hfgpt.tokenization import TOKENIZER_FILES
 
 from .allow_list import CARD, CONFIG, RUN, RUN_CONFIG, PushedFile, files_to_push, is_weights_file, leads_out
 from .facts_file import CARD_FACTS
-from .hub_errors import said_in_a_sentence, with_patience
-from .minimal_card import minimal_card
-from .pushing import add_card, check_account, push, read_card, rendered_card
+from .hub_errors import said_in_a_sentence
+from .present import is_made, present_files, read_json
+from .pushed_card import add_card, read_card
+from .pushing import check_account, push
 
 __all__ = ["push_model"]
 
 logger = logging.getLogger(__name__)
-
-# In the card that transformers' `push_to_hub` makes up where the repository has none.
-MADE_UP = "This model card has been automatically generated"
 
 # What says something of these very weights.
 OF_THE_TRAINING = (CARD, CARD_FACTS, RUN_CONFIG, *RUN)
@@ -76,7 +67,7 @@ def push_model(
         if home is not None:
             _bring_along(home, folder, name_or_path)
         with said_in_a_sentence(repo_id):
-            theirs = _what_the_repository_has(api, repo_id, revision)
+            theirs = present_files(api, repo_id, revision, [CARD, CARD_FACTS, CONFIG, *TOKENIZER_FILES])
         if theirs is not None:
             _keep_tokenizer(theirs, folder, repo_id)
         _put_card(theirs, folder, repo_id, [*(model.model_tags or []), *tags])
@@ -107,7 +98,7 @@ def _bring_along(home: Path, folder: Path, name_or_path: str) -> None:
         if home.name == "final":  # a run has its numbers above its model
             wanted.append((home.parent, (CARD_FACTS, *RUN)))
         wanted.append((home, (*OF_THE_TRAINING, *TOKENIZER_FILES)))
-    elif _read_json(home / CONFIG).get("vocab_size") == _read_json(folder / CONFIG)["vocab_size"]:
+    elif read_json(home / CONFIG).get("vocab_size") == read_json(folder / CONFIG)["vocab_size"]:
         wanted.append((home, TOKENIZER_FILES))
     # In the cache of the Hub a repository's files are links to its blobs, two folders up.
     given = home.parents[1] if home.parent.name == "snapshots" else home.parent if home.name == "final" else home
@@ -117,7 +108,7 @@ def _bring_along(home: Path, folder: Path, name_or_path: str) -> None:
                 logger.warning("%s is a link to a file outside %s, and does not go with the model.", path, given)
             else:
                 shutil.copyfile(path, folder / path.name)
-    if _is_made(folder, None if Path(name_or_path).is_dir() else name_or_path):
+    if is_made(folder, None if Path(name_or_path).is_dir() else name_or_path):
         (folder / CARD).unlink()
 
 
@@ -172,32 +163,6 @@ def _read(path: Path, name: str) -> torch.Tensor:
     return weight
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """What a configuration says; nothing where there is none."""
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found
-
-
-def _what_the_repository_has(api: HfApi, repo_id: str, revision: str | None) -> Path | None:
-    """A folder with the card and the tokenizer that a repository has already, and of what the card was made."""
-    try:
-        found = with_patience(lambda: api.model_info(repo_id, revision=revision))
-    except RepositoryNotFoundError:
-        return None
-    except RevisionNotFoundError:  # a branch that will be made, of the main one
-        found = with_patience(lambda: api.model_info(repo_id))
-    files = {file.rfilename for file in found.siblings or []}.intersection([CARD, CARD_FACTS, CONFIG, *TOKENIZER_FILES])
-    paths = [_download(api, repo_id, name, found.sha) for name in sorted(files)]
-    return paths[0].parent if paths else None
-
-
-def _download(api: HfApi, repo_id: str, name: str, revision: str | None) -> Path:
-    try:
-        return Path(api.hf_hub_download(repo_id, name, revision=revision))  # which repeats by itself
-    except LocalEntryNotFoundError as error:  # "we cannot find the requested files on the disk": its cause is why
-        raise error.__cause__ or error from None
-
-
 def _keep_tokenizer(theirs: Path, folder: Path, repo_id: str) -> None:
     """Push the tokenizer that the repository has, if it has one: it may have been pushed first, for this model."""
     if not any((theirs / name).is_file() for name in TOKENIZER_FILES):
@@ -218,7 +183,7 @@ def _keep_tokenizer(theirs: Path, folder: Path, repo_id: str) -> None:
 def _put_card(theirs: Path | None, folder: Path, repo_id: str, tags: Sequence[str]) -> None:
     """Put the card in place that goes with the model, unless somebody has written one in the repository."""
     path = folder / CARD
-    if theirs is not None and (theirs / CARD).is_file() and not _is_made(theirs, repo_id):
+    if theirs is not None and (theirs / CARD).is_file() and not is_made(theirs, repo_id):
         logger.warning("%s keeps the card that was written there: see that it is true of this model.", repo_id)
         path.unlink(missing_ok=True)
         if not tags:
@@ -233,27 +198,3 @@ def _put_card(theirs: Path | None, folder: Path, repo_id: str, tags: Sequence[st
         data.tags = list(dict.fromkeys([*(data.tags or []), *tags]))
         text = str(card)
     path.write_text(text, encoding="utf-8")
-
-
-def _is_made(folder: Path, repo_id: str | None) -> bool:
-    """Whether a card is as transformers or hfgpt makes it, so that nobody's words are lost with it.
-
-    Args:
-        repo_id: For which the card was made; None for a folder.
-    """
-    path, facts = folder / CARD, folder / CARD_FACTS
-    if not path.is_file():
-        return False
-    made = [minimal_card(_read_json(folder / CONFIG), repo_id)] if repo_id is not None else []
-    if facts.is_file():
-        try:
-            made.append(ModelCard(rendered_card(PushedFile(CARD_FACTS, facts), repo_id=repo_id)))
-        except UserError as error:
-            logger.warning("Whether %s was written by hand cannot be known, and it stays: %s", path, error)
-    card = read_card(PushedFile(CARD, path))
-    return MADE_UP in card.text or _without_tags(card) in [_without_tags(other) for other in made]
-
-
-def _without_tags(card: ModelCard) -> tuple[str, dict[str, Any]]:
-    """What a card says, but for its tags, of which each push may add some."""
-    return card.text.strip(), {name: value for name, value in card.data.to_dict().items() if name != "tags"}

@@ -4,37 +4,28 @@ What goes over the network, and what is done about a network that fails, is hugg
 by their hash are not sent again, so that an interrupted push goes on by being begun again.
 """
 
-import json
-import logging
 import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
 
-import yaml
-from huggingface_hub import HfApi, ModelCard, constants
+from huggingface_hub import HfApi, constants
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # its docs name it so
-from jinja2 import TemplateError
 
 from hfgpt.errors import UserError
 from hfgpt.serving.gpt2_layout import HEADS, head_of, save_as_gpt2
 from hfgpt.serving.loading import load_model
 
 from .allow_list import CARD, PushedFile, Selection, files_to_push
-from .cards import render_card
-from .facts_file import CARD_FACTS, read_facts
+from .facts_file import CARD_FACTS
 from .hub_errors import said_in_a_sentence, with_patience
-from .minimal_card import minimal_card
+from .present import name_replaced_card
 from .push_target import Pushed, PushTarget, description_of
+from .pushed_card import Layout, add_card, read_card
 from .secrets import refuse_private
 
-__all__ = ["Layout", "Pushed", "add_card", "check_account", "push", "read_card", "rendered_card"]
-
-logger = logging.getLogger(__name__)
-
-Layout = Literal["hfgpt", "gpt2"]
+__all__ = ["Layout", "Pushed", "check_account", "push"]
 
 NO_BRANCH = re.compile(r"^$|^@$|^refs/(?!pr/\d+$)|^[-./]|[./]$|\.lock(/|$)|[\x00-\x20\x7f~^:?*\[\\]|\.\.|//|/\.|@\{")
 
@@ -78,7 +69,9 @@ def push(
         raise UserError("What is given as --token is no token: it is empty, or has a blank, a line's end or the like.")
     api = HfApi(token=token)
     with _selected(folder, layout) as selection:
-        refuse_private(selection.files, repo_id)  # before anything is asked of the Hub
+        message = commit_message or "Push the model with hfgpt"
+        said = PushedFile("the commit's message", Path("the commit's message"), message.encode())
+        refuse_private([said, *selection.files], repo_id)  # before anything is asked of the Hub
         if not dry_run:
             repo_id = check_account(repo_id, api, propose=create_pr)
         files = add_card(selection, repo_id, layout) if with_card else selection.files
@@ -88,10 +81,12 @@ def push(
             if not dry_run:  # before anything is made
                 with said_in_a_sentence(repo_id):
                     with_patience(head.validate)
+                    if with_card:
+                        name_replaced_card(api, repo_id, revision, card)
         if dry_run:
             return Pushed(repo_id, files, selection.left_out)
         target = PushTarget(api, repo_id, private=private, revision=revision, create_pr=create_pr)
-        return target.receive(files, selection.left_out, commit_message or "Push the model with hfgpt")
+        return target.receive(files, selection.left_out, message)
 
 
 def _check_name(repo_id: str) -> None:
@@ -173,58 +168,3 @@ def _selected(folder: Path, layout: Layout) -> Iterator[Selection]:
             if file.path not in written and not file.path.endswith((".py", ".safetensors", ".safetensors.index.json"))
         ]
         yield Selection(sorted([*kept, *converted], key=lambda file: file.path), selection.left_out)
-
-
-def add_card(selection: Selection, repo_id: str, layout: Layout) -> list[PushedFile]:
-    """The files, and a card that knows the repository's name.
-
-    A card that was written by hand, or changed, is left as it is.
-    """
-    own, recorded = selection.find(CARD), selection.find(CARD_FACTS)
-    if recorded is not None:
-        if own is not None and own.read().decode().strip() != rendered_card(recorded).strip():
-            logger.warning(
-                "%s is not the card that %s makes (edited, or by another hfgpt): it is pushed as it is.",
-                own.source,
-                CARD_FACTS,
-            )
-            return selection.files
-        card, source = rendered_card(recorded, repo_id=repo_id, layout=layout), recorded.source
-    elif own is not None:
-        return selection.files
-    else:
-        config = selection.find("config.json")
-        assert config is not None  # or there would be no selection
-        card, source = str(minimal_card(json.loads(config.read()), repo_id)), config.source
-    files = [file for file in selection.files if file.path != CARD]
-    return sorted([*files, PushedFile(CARD, source, card.encode())], key=lambda file: file.path)
-
-
-def read_card(card: PushedFile) -> ModelCard:
-    """The card as huggingface_hub reads it.
-
-    Raises:
-        UserError: If its machine-readable head is no YAML, or says what a head cannot.
-    """
-    try:
-        return ModelCard(card.read().decode())
-    except (yaml.YAMLError, ValueError, TypeError) as error:
-        said = " ".join(str(error).split())
-        raise UserError(f"The head of {card.source} cannot be read ({said}): mend it.") from error
-
-
-def rendered_card(recorded: PushedFile, **options: Any) -> str:
-    """The card that the facts in a file make.
-
-    Raises:
-        UserError: If they are not whole.
-    """
-    try:
-        return str(render_card(read_facts(recorded.source), **options))
-    except UserError:  # says by itself what is wrong with the file
-        raise
-    except (TemplateError, LookupError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"{recorded.source} is not whole ({' '.join(str(error).split())}), so that no card can be made of it: "
-            f"delete it, and {CARD} is pushed as it is."
-        ) from error

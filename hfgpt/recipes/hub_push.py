@@ -1,5 +1,7 @@
 """Pushing during and after a training: `push_to_hub: true`."""
 
+import dataclasses
+import json
 import logging
 import os
 import shutil
@@ -12,8 +14,11 @@ from huggingface_hub import HfApi
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from hfgpt.errors import OutageError, UserError
-from hfgpt.hub.allow_list import files_to_push
+from hfgpt.hub.allow_list import PushedFile, files_to_push
+from hfgpt.hub.public_text import public_value
 from hfgpt.hub.pushing import Pushed, check_account, push
+from hfgpt.hub.repositories import is_repository
+from hfgpt.hub.secrets import find_private
 from hfgpt.training.background import BackgroundWriter
 from hfgpt.training.config import TrainingConfig
 from hfgpt.training.events import Callback, TrainingRun
@@ -33,11 +38,28 @@ def check_hub(config: TrainingConfig, accelerator: Accelerator) -> None:
     """See that the run could be pushed when it has ended, as far as the Hub tells before; hours would be late.
 
     Raises:
-        UserError: If there is no token, it may not write there, or the name cannot be one.
+        UserError: If there is no token, it may not write there, the name cannot be one, or there is something private
+            in the configuration.
         OutageError: If the Hub cannot be asked.
     """
     if config.push_to_hub:
+        _check_configuration(config)
         on_main_process(accelerator, lambda: check_account(repository_of(config), HfApi()))
+
+
+def _check_configuration(config: TrainingConfig) -> None:
+    """Refuse what the search before the push would find in the configuration, which is pushed with the model."""
+    found: list[str] = []
+    for name, value in public_value(dataclasses.asdict(config)).items():
+        if not (isinstance(value, str) and is_repository(value)):  # an account's name in that of a model is public
+            text = json.dumps(value, ensure_ascii=False)
+            field = PushedFile(name, Path(name), f"{name}: {text}".encode())
+            found += [f"{finding.what} in {name}" for finding in find_private([field], repository_of(config))]
+    if found:
+        raise UserError(
+            f"The trained model could not be pushed, for there is {'; '.join(found)} of the configuration, which goes "
+            "with it: change that, or leave out push_to_hub."
+        )
 
 
 class HubPush(Callback):

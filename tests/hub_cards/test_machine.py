@@ -19,6 +19,12 @@ def test_the_command_is_the_one_that_was_typed_without_private_folders(monkeypat
     assert launch_command(1) == "hfgpt pretrain --config demo --source=a.txt"
 
 
+def test_who_repeats_the_command_does_not_push_to_the_same_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ["--push_to_hub", "true", "--hub_model_id=ada/mine", "--hub_strategy", "end", "--seed", "1"]
+    monkeypatch.setattr("sys.argv", ["/home/ada/.venv/bin/hfgpt", "pretrain", *options])
+    assert launch_command(1) == "hfgpt pretrain --seed 1"
+
+
 @pytest.mark.parametrize(
     ("variables", "launcher"),
     [

@@ -9,10 +9,10 @@ import torch
 from huggingface_hub import HfApi, ModelCard
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-import hfgpt.hub.pushing
+import hfgpt.hub.pushed_card
 from hfgpt import HfGptForCausalLM
 from hfgpt.errors import UserError
-from hfgpt.hub.pushing import push
+from hfgpt.hub.pushing import Layout, push
 
 from .conftest import MODEL_FILES
 
@@ -238,7 +238,7 @@ def recorded(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with facts, and the card that was made of them before the repository had a name."""
     (model_folder / "card_facts.json").write_text('{"format_version": 1}')
     monkeypatch.setattr(
-        hfgpt.hub.pushing,
+        hfgpt.hub.pushed_card,
         "render_card",
         lambda facts, repo_id=None, layout="hfgpt": ModelCard(
             f"---\nlicense: mit\n---\n# {facts['format_version']} in {repo_id}\n"
@@ -253,6 +253,29 @@ def test_a_card_made_from_facts_learns_the_repositorys_name(hub: "LoopbackHub", 
     assert "# 1 in tester/model" in hub.repo(REPO)["README.md"].decode()
     assert "card_facts.json" in stored(hub)
     assert "None" in (recorded / "README.md").read_text()  # the folder stays as it was
+
+
+@pytest.mark.parametrize("layout", ["hfgpt", "gpt2"])
+def test_a_push_says_that_it_replaces_a_card_that_was_edited_on_the_hub(
+    hub: "LoopbackHub", run_folder: Path, layout: Layout, caplog: pytest.LogCaptureFixture
+) -> None:
+    push(run_folder, REPO, layout=layout)
+    (run_folder / "metrics.jsonl").write_text('{"step": 2, "loss": 3.0}\n')
+    push(run_folder, REPO, layout=layout)
+    assert caplog.text == ""
+    edited = hub.repo(REPO)["README.md"] + b"\n## My own words\n"
+    HfApi().upload_file(path_or_fileobj=edited, path_in_repo="README.md", repo_id=REPO)
+    push(run_folder, REPO, layout=layout)
+    assert f"this push replaces it, and the text before stays in the history: {hub.endpoint}/{REPO}/commits/main" in (
+        caplog.text
+    )
+    assert b"My own words" not in hub.repo(REPO)["README.md"]
+
+
+def test_the_message_of_the_commit_is_searched(hub: "LoopbackHub", model_folder: Path) -> None:
+    with pytest.raises(UserError, match="an absolute path of a machine in the commit's message, line 1"):
+        push(model_folder, REPO, commit_message="What /home/ada/runs/best holds")
+    assert hub.requests == []
 
 
 def test_a_card_made_from_facts_that_was_edited_stays_as_it_was_edited(

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from transformers import AutoTokenizer, Trainer, TrainingArguments
 
 from hfgpt import HfGptForCausalLM
-from hfgpt.hub.model_push import MADE_UP
+from hfgpt.hub.present import MADE_UP
 from hfgpt.hub.pushing import push
 
 from .conftest import CODE

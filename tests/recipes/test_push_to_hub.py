@@ -158,6 +158,15 @@ def test_what_could_not_be_pushed_is_refused_before_training(
     assert not recipe.output_dir.exists()
 
 
+def test_what_is_private_in_the_configuration_is_known_before_training(hub: "LoopbackHub", recipe: Recipe) -> None:
+    sentence = recipe.refusal(push_to_hub=True, hub_model_id=REPO, sample_prompts=["/home/ada/diary is"])
+    assert (
+        "could not be pushed, for there is a home folder or an absolute path of a machine in sample_prompts" in sentence
+    )
+    assert hub.requests == []
+    assert not recipe.output_dir.exists()
+
+
 def test_a_missing_token_is_known_before_training(
     hub: "LoopbackHub", recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
