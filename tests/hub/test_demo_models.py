@@ -45,7 +45,7 @@ def test_the_demos_models_are_the_same_on_the_hub_with_hfgpt_and_without(
         folders.append(runs.folder / CONTENTS[name]["output_dir"] / "final")
     ids = [f"tester/hfgpt-{folder.parent.name}" for folder in folders]
     for folder, repo_id in zip(folders, ids, strict=True):
-        outcome = runs.commands.run("hfgpt", "push", str(folder), "--repo", repo_id)
+        outcome = runs.commands.run("hfgpt", "push", str(folder.parent), "--repo", repo_id)
         assert outcome.status == 0, outcome.output
         pushed = runs.hub.repo(repo_id)
         assert {"README.md", "config.json", "model.safetensors", "modeling_hfgpt.py", "tokenizer.json"} <= set(pushed)
