@@ -17,7 +17,7 @@ from hfgpt.training.disk import replace_text
 
 from .lineage import ancestors, hub_ancestor
 
-__all__ = ["CARD", "render_card", "write_card"]
+__all__ = ["CARD", "Layout", "render_card", "write_card"]
 
 CARD = "README.md"
 
@@ -32,13 +32,13 @@ HUB_METRICS = ("perplexity", "accuracy", "f1", "matthews_correlation", "roc_auc"
 # The type of a data set that is not on the Hub, which takes none but an id.
 OFF_THE_HUB = "unknown"
 
+Layout = Literal["hfgpt", "gpt2"]
+
 # Where a card is read before it is known where the model will lie.
 FOLDER = "path/to/this/folder"
 
 
-def render_card(
-    facts: Mapping[str, Any], *, repo_id: str | None = None, layout: Literal["hfgpt", "gpt2"] = "hfgpt"
-) -> ModelCard:
+def render_card(facts: Mapping[str, Any], *, repo_id: str | None = None, layout: Layout = "hfgpt") -> ModelCard:
     """The card of a model.
 
     Args:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from huggingface_hub import ModelCard
@@ -11,15 +11,13 @@ from jinja2 import TemplateError
 from hfgpt.errors import UserError
 
 from .allow_list import CARD, PushedFile, Selection
-from .cards import render_card
+from .cards import Layout, render_card
 from .facts_file import CARD_FACTS, read_facts
 from .minimal_card import minimal_card
 
-__all__ = ["Layout", "add_card", "read_card", "rendered_card"]
+__all__ = ["add_card", "read_card", "rendered_card"]
 
 logger = logging.getLogger(__name__)
-
-Layout = Literal["hfgpt", "gpt2"]
 
 
 def add_card(selection: Selection, repo_id: str, layout: Layout) -> list[PushedFile]:

@@ -18,11 +18,12 @@ from hfgpt.serving.gpt2_layout import HEADS, head_of, save_as_gpt2
 from hfgpt.serving.loading import load_model
 
 from .allow_list import CARD, PushedFile, Selection, files_to_push
+from .cards import Layout
 from .facts_file import CARD_FACTS
 from .hub_errors import said_in_a_sentence, with_patience
 from .present import name_replaced_card
 from .push_target import Pushed, PushTarget, description_of
-from .pushed_card import Layout, add_card, read_card
+from .pushed_card import add_card, read_card
 from .secrets import refuse_private
 
 __all__ = ["Layout", "Pushed", "check_account", "push"]

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+from .hub_errors import TransportError
 
 __all__ = ["HUB_ERRORS", "SECONDS", "Repository", "is_repository", "is_repository_id", "look_up"]
 
@@ -15,7 +17,7 @@ SECONDS = 10.0
 
 # What a Hub that cannot be asked makes its client raise: the errors of its HTTP library, whichever that is, those of
 # the operating system, and those of a card that cannot be read.
-HUB_ERRORS: tuple[type[Exception], ...] = (*HfHubHTTPError.__bases__, ValueError)
+HUB_ERRORS: tuple[type[Exception], ...] = (TransportError, OSError, ValueError)
 
 
 @dataclass(frozen=True)

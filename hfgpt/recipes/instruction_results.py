@@ -175,8 +175,10 @@ def with_interval(score: dict[str, Any]) -> str:
 
 
 def print_samples(lines: Sequence[dict[str, Any]], number: int = 3) -> None:
-    """Print the first answers of as many tasks."""
-    chosen = {line.get("task", index): line for index, line in reversed(list(enumerate(lines)))}
-    for line in list(chosen.values())[::-1][:number]:
+    """Print the first answer of each of the first tasks; of the first questions, where these have no task."""
+    chosen: dict[Any, dict[str, Any]] = {}
+    for index, line in enumerate(lines):
+        chosen.setdefault(line.get("task", index), line)
+    for line in list(chosen.values())[:number]:
         verdict = "right" if line["answer"].strip() == line["reference"] else f"expected {line['reference']!r}"
         print(f"{printable(line['prompt'])}\n  -> {line['answer'].strip()!r} ({verdict})")
