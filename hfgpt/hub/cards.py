@@ -15,11 +15,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from hfgpt.training.disk import replace_text
 
+from .allow_list import CARD
 from .lineage import ancestors, hub_ancestor
 
 __all__ = ["CARD", "Layout", "render_card", "write_card"]
-
-CARD = "README.md"
 
 # By the recipe: what the Hub calls the task, and what it is in words.
 PIPELINES = {"pretrain": "text-generation", "classify_train": "text-classification", "instruct": "text-generation"}

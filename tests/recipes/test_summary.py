@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from hfgpt.cli.main import app, main
 from hfgpt.recipes import summary
+from hfgpt.recipes.instruction_results import print_samples
 
 
 @pytest.fixture
@@ -66,3 +67,12 @@ def test_a_folder_without_a_finished_run_is_one_sentence(
         main()
     assert stopped.value.code == 2
     assert words in capsys.readouterr().err
+
+
+def test_the_samples_are_the_first_answers_of_the_first_tasks(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [
+        {"task": task, "prompt": f"{task} {index}", "answer": "so", "reference": "so"}
+        for index, task in enumerate(["copy", "sum", "copy", "sort", "reverse", "copy", "sum"])
+    ]
+    print_samples(lines)
+    assert capsys.readouterr().out.split("\n")[::2][:3] == ["copy 0", "sum 1", "sort 3"]
