@@ -80,12 +80,19 @@ class Faults:
                     return fault
         return None
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(
+        self, environ: Environ, start_response: StartResponse, unanswered: Callable[[], None]
+    ) -> Iterable[bytes]:
+        """Answer a request; `unanswered` is called before the connection of one that gets no answer is broken.
+
+        Not after: the client sees the break at once, and a test that asks what came would be ahead of the server.
+        """
         fault = self.take(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
         size = int(environ.get("CONTENT_LENGTH") or 0)
         body = environ["wsgi.input"]
         if fault and size and fault.what == "cut":
             body.read(size // 2)
+            unanswered()
             break_connection(environ)
         content = read_slowly(body, size, fault.seconds) if fault and size and fault.what == "slow" else None
         if content is None:
@@ -97,6 +104,7 @@ class Faults:
             return refuse(fault, start_response)
         if fault and fault.what == "lost":
             b"".join(self.application(environ, lambda *status_and_headers: None))
+            unanswered()
             break_connection(environ)
         answer = self.application(environ, start_response)
         if fault and not size and fault.what in ("cut", "slow"):

@@ -22,9 +22,9 @@ class LoopbackHub:
     """A running Hub, in a thread of this process; as a context manager it ends with its block.
 
     The user `tester` belongs to the organisation `team` and may write to both namespaces by `token`, and only read by
-    `read_token`. `requests` holds (method, path, status) of every request, in the order of the answers; where the
-    connection broke before there was one, the status is None. `settings` has the sizes of pages and of an upload's
-    parts.
+    `read_token`. `requests` holds (method, path, status) of every request, in the order of the answers; where a
+    fault broke the connection before there was one, the status is None. `settings` has the sizes of pages and of an
+    upload's parts.
     """
 
     def __init__(self, root: Path | None = None, port: int = 0) -> None:
@@ -57,11 +57,7 @@ class LoopbackHub:
             self.requests.append((method, path, int(status.split()[0])))
             return start_response(status, headers, *more)
 
-        try:
-            return self.faults(environ, start)
-        except ConnectionError:
-            self.requests.append((method, path, None))
-            raise
+        return self.faults(environ, start, lambda: self.requests.append((method, path, None)))
 
     def repo(self, repo_id: str, repo_type: str = "model", revision: str = "main") -> "View":
         """A revision of a repository: a mapping of paths to bytes, with the repository's facts.
