@@ -90,6 +90,8 @@ def errors_of_the_user(path: Path) -> Iterator[None]:
     """Turn what the parsers raise into one sentence that names the file, and the line where it is known."""
     try:
         yield
+    except GeneratorExit:  # first: a reader that is left open ends with the interpreter, when the names below are gone
+        raise
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path} is not UTF-8 {_locate_invalid_bytes(path)}; save it as UTF-8 and try again."
