@@ -23,7 +23,8 @@ def lack_of_space(error: BaseException, folder: Path) -> str | None:
                 return os.strerror(number)
         cause = cause.__cause__ or cause.__context__
     # torch.save with a path says "unexpected pos 640 vs 598", and nothing of the reason.
-    if isinstance(error, RuntimeError) and shutil.disk_usage(folder).free < 2**20:
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if isinstance(error, RuntimeError) and shutil.disk_usage(existing).free < 2**20:
         return os.strerror(errno.ENOSPC)
     return None
 
