@@ -77,6 +77,7 @@ def finetune_classification(config: ClassificationConfig) -> TrainingRun:
     )
     if resume_from is not None:
         load_unmerged(classifier, resume_from)
+    classifier.to(accelerator.device)  # it is used before it is trained
     task = TextClassification(corpus, config)
     num_training_steps(task.train_examples, config)  # refuses too few texts
     folder = Path(config.output_dir)

@@ -87,7 +87,6 @@ def decide_cache(
         return CacheDecision(False, "frozen part: computed anew in every epoch (cache_frozen is false)")
     if classifier.num_frozen_blocks == 0 and cache_frozen == "auto":
         return CacheDecision(False, "frozen part: the embeddings alone, which are looked up as quickly as a file is")
-    classifier.to(accelerator.device)
     shape = _shape(classifier, texts, accelerator)
     path = _path(classifier, texts, shape, folder, accelerator)
 
@@ -188,14 +187,13 @@ def cache_trunk_states(
     Each batch holds texts of similar length, and is the same on any number of processes, which must see one disk.
 
     Args:
-        classifier: Its trunk is what counts; it is moved to the accelerator's device.
+        classifier: Its trunk is what counts; on the accelerator's device.
         texts: Token ids `(tokens,)` of each, one or more.
         folder: Where the file stands.
 
     Raises:
         UserError: If the disk is full, in which case nothing is left there.
     """
-    classifier.to(accelerator.device)
     shape = _shape(classifier, texts, accelerator)
     path = _path(classifier, texts, shape, folder, accelerator)
     unfinished = path.with_name(f".{path.name}.unfinished")
