@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-ecosystem test-oldest lint cards format constraints clean
+.PHONY: help demo test test-slow test-gpu test-ecosystem test-oldest lint cards format constraints clean
 # The commands share .venv, so they run one after the other even under `make -j`.
 .NOTPARALLEL:
 
@@ -34,6 +34,9 @@ test: $(VENV)/.installed-test ## Run the tests (real data: HFGPT_TEST_DATA=FOLDE
 
 test-slow: $(VENV)/.installed-test ## Run the slow tests
 	$(BIN)/python -m pytest -m slow
+
+test-gpu: $(VENV)/.installed-test ## Run the tests of a GPU, which the other tests do not use
+	HFGPT_TEST_GPU=1 $(BIN)/python -m pytest tests/gpu
 
 test-ecosystem: $(VENV)/.installed-test ## Run transformers' own tests, of the installed version, on this model
 	$(BIN)/python tests/ecosystem/fetch.py

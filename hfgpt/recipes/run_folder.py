@@ -29,7 +29,7 @@ from hfgpt.hub.facts_file import CARD_FACTS
 from hfgpt.training.checkpoints import MANIFEST, CheckpointStore, verify
 from hfgpt.training.config import TrainingConfig
 from hfgpt.training.disk import replace_text
-from hfgpt.training.processes import on_main_process
+from hfgpt.training.processes import on_main_process, wait_for_everyone
 from hfgpt.training.run_lock import LOCK, exclusive
 
 __all__ = [
@@ -126,7 +126,7 @@ def open_run_folder(
             so since `find_checkpoint` looked.
     """
     folder = check_run_folder(config)
-    accelerator.wait_for_everyone()  # every process has looked before one writes
+    wait_for_everyone(accelerator)  # every process has looked before one writes
 
     def prepare() -> Path | None:
         try:

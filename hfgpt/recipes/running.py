@@ -14,6 +14,7 @@ from hfgpt.training.config import TrainingConfig
 from hfgpt.training.disk import full_disk_is_said
 from hfgpt.training.engine import train
 from hfgpt.training.events import Callback, TrainingRun
+from hfgpt.training.processes import wait_for_everyone
 from hfgpt.training.reports import MetricsLog
 from hfgpt.training.saving import SaveModel
 from hfgpt.training.state import refuse_another_run, run_fingerprint
@@ -113,7 +114,7 @@ def train_in_folder(
             )
         else:
             finish(run, folder)
-        accelerator.wait_for_everyone()
+        wait_for_everyone(accelerator)
         if accelerator.is_main_process and (run.stop_reason is None or not run.stop_reason.interrupted):
             hub_push.push_final(folder)  # the others need not wait for it
     accelerator.end_training()

@@ -28,7 +28,7 @@ from .launch import check_num_processes, meet_anew, number_format, refuse_shardi
 from .memory import MicroBatching, accumulate, in_parts
 from .meter import Meter
 from .optimization import build_optimizer, learning_rate_at
-from .processes import leave_group_at_exit
+from .processes import leave_group_at_exit, wait_for_everyone
 from .saving import CheckpointSaver, SaveModel
 from .state import restore, run_fingerprint
 from .stopping import StopWatch
@@ -253,7 +253,7 @@ def _give_up(
     examples = gather_object(batches.examples(run.step))
     if run.is_main_process and save_model is not None:
         save_model(folder, run.model.state_dict())
-    accelerator.wait_for_everyone()
+    wait_for_everyone(accelerator)
     which = f"examples {', '.join(map(str, examples[:8]))}{', ...' if examples[8:] else ''}" if examples else "a stream"
     raise UserError(
         f"Loss or gradient was not finite in {run.health.num_skipped_in_a_row} steps in a row, the last of them step "

@@ -5,6 +5,7 @@ import os
 import socket
 
 import torch
+from accelerate.utils import parse_flag_from_env
 from torch.distributed import TCPStore
 
 from hfgpt.errors import UserError
@@ -81,6 +82,8 @@ def number_format(asked: str) -> str:
         return asked
     if launched != "no":
         return launched
+    if parse_flag_from_env("ACCELERATE_USE_CPU"):  # whatever else the machine has
+        return "no"
     return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False) else "no"
 
 

@@ -10,7 +10,13 @@ from accelerate.utils import broadcast_object_list, gather_object
 
 from hfgpt.errors import ToldElsewhereError
 
-__all__ = ["leave_group_at_exit", "main_process_first", "on_every_process", "on_main_process"]
+__all__ = [
+    "leave_group_at_exit",
+    "main_process_first",
+    "on_every_process",
+    "on_main_process",
+    "wait_for_everyone",
+]
 
 ResultT = TypeVar("ResultT")
 
@@ -63,6 +69,18 @@ def on_every_process(accelerator: Accelerator, function: Callable[[], list[Resul
     if told:
         raise ToldElsewhereError(told[0])
     return list(gather_object(own))
+
+
+def wait_for_everyone(accelerator: Accelerator) -> None:
+    """Go on when every process is here.
+
+    accelerate (1.15) has processes that train on the CPU meet on the GPU of their number if the machine has any; with
+    fewer GPUs than processes that is an error. Gloo, asked for no device, meets on the CPU.
+    """
+    if accelerator.device.type == "cpu" and accelerator.num_processes > 1:
+        torch.distributed.barrier()
+    else:
+        accelerator.wait_for_everyone()
 
 
 def leave_group_at_exit() -> None:

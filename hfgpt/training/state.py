@@ -67,7 +67,7 @@ def take_state(run: TrainingRun, callbacks: Sequence[Callback], stream_state: di
     Args:
         stream_state: Where the stream of examples stands, of all processes together; None if there is none.
     """
-    random_states = gather_object([_random_state()])
+    random_states = gather_object([_random_state(run.accelerator.device)])
     if not run.is_main_process:
         return None
     optimizer: dict[str, Any] = {"optimizer": run.optimizer.state_dict()}
@@ -116,26 +116,29 @@ def _copy(value: Any, copies: dict[tuple, Tensor]) -> Any:
     return value
 
 
-def _random_state() -> dict[str, Any]:
-    """Of every generator that a training step may draw from, in types that `torch.load(weights_only=True)` takes."""
+def _random_state(device: torch.device) -> dict[str, Any]:
+    """Of every generator that a training step may draw from, in types that `torch.load(weights_only=True)` takes.
+
+    That of the GPU, or of what else trains, stands under its type ("cuda").
+    """
     name, keys, *rest = np.random.get_state()  # noqa: NPY002 (the global one is what libraries draw from)
     state: dict[str, Any] = {
         "python": random.getstate(),
         "numpy": [name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],
         "torch": torch.get_rng_state(),
     }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
+    if device.type != "cpu":
+        state[device.type] = torch.get_device_module(device).get_rng_state()
     return state
 
 
-def _set_random_state(state: dict[str, Any]) -> None:
+def _set_random_state(state: dict[str, Any], device: torch.device) -> None:
     random.setstate(state["python"])
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
     torch.set_rng_state(state["torch"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
+    if device.type in state:
+        torch.get_device_module(device).set_rng_state(state[device.type])
 
 
 def restore(run: TrainingRun, checkpoint: Path, callbacks: Sequence[Callback]) -> dict[str, Any] | None:
@@ -254,11 +257,11 @@ def _changed_fields(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
 def _restore_random_states(folder: Path, accelerator: Accelerator) -> None:
     states = torch.load(folder / "random_states.pt", weights_only=True)
     if len(states) == accelerator.num_processes:
-        _set_random_state(states[accelerator.process_index])
+        _set_random_state(states[accelerator.process_index], accelerator.device)
     if len(states) != accelerator.num_processes:
         change = f"Saved by {len(states)} processes and resumed on {accelerator.num_processes}"
-    elif ("cuda" in states[0]) != torch.cuda.is_available():
-        change = "Saved with a GPU and resumed without" if "cuda" in states[0] else "Saved without a GPU, resumed with"
+    elif (saved_on := next(iter(states[0].keys() - {"python", "numpy", "torch"}), "cpu")) != accelerator.device.type:
+        change = f"Saved on {saved_on} and resumed on {accelerator.device.type}"
     else:
         return
     accelerator.print(f"{change}: the batches are the same, but dropout draws other masks.")

@@ -1,12 +1,13 @@
 """What the environment says of a launch, and what is refused. Real launches: tests/recipes/test_launchers.py."""
 
 import pytest
+import torch
 from accelerate.commands.launch import launch_command_parser
 from accelerate.utils.launch import prepare_simple_launcher_cmd_env
 
 from hfgpt.errors import UserError
 from hfgpt.training.engine import start_accelerator
-from hfgpt.training.launch import NUM_PROCESSES, SHARDED, STARTED_ALONE, check_num_processes
+from hfgpt.training.launch import NUM_PROCESSES, SHARDED, STARTED_ALONE, check_num_processes, number_format
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +62,16 @@ def test_the_number_format_is_the_configuration_s_or_the_launcher_s(
         monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
     assert start_accelerator(laboratory.config(mixed_precision=asked)).mixed_precision == taken
     assert ("The launch asks for mixed precision bf16; the configuration's no is taken." in caplog.text) == said
+
+
+def test_what_trains_on_the_cpu_is_not_given_the_format_of_a_gpu_beside_it(monkeypatch, laboratory) -> None:
+    for name in ("is_available", "is_bf16_supported"):
+        monkeypatch.setattr(torch.cuda, name, lambda **options: True)
+    monkeypatch.delenv("ACCELERATE_USE_CPU")
+    assert number_format("auto") == "bf16"
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    assert number_format("auto") == "no"
+    assert start_accelerator(laboratory.config()).device.type == "cpu"
 
 
 def test_an_address_that_the_user_has_exported_asks_for_nothing(monkeypatch, laboratory) -> None:
