@@ -2,9 +2,10 @@
 
     python benchmarks/answering.py                                  # 124M, 110 prompts, 64 new tokens each
     python benchmarks/answering.py --sizes 30m --rounds 3 --json answering.json
+    python benchmarks/answering.py --device cuda --sample 8
 
-All contenders hold the same GPT-2 with the same random weights, and say 64 tokens to each prompt, always the likeliest,
-whatever it is:
+All contenders hold the same GPT-2 with the same random fp32 weights on the same device, and say 64 tokens to each
+prompt, always the likeliest, whatever it is; on a GPU in true fp32 (no TF32), too:
 
     the book       `generate` of its chapter 5, which reads all tokens anew for each new one, prompt by prompt
     transformers   `generate` of its GPT-2, with its key/value cache, prompt by prompt
@@ -23,7 +24,6 @@ import os
 import random
 import statistics
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -36,7 +36,7 @@ from contenders import BUILD, SIZES, TAKE_WEIGHTS, Size
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
-from train_step import chosen, environment_of
+from train_step import begin, chosen, chosen_device, seconds
 
 from hfgpt import HfGptConfig, HfGptForCausalLM
 from hfgpt.serving.answering import DEFAULT_BATCH_SIZE, answer_prompts
@@ -98,17 +98,17 @@ class Book:
 
     name = "the book"
 
-    def __init__(self, size: Size, gpt2: nn.Module) -> None:
+    def __init__(self, size: Size, gpt2: nn.Module, device: str) -> None:
         from llms_from_scratch.ch05 import generate  # pip install --no-deps llms-from-scratch
 
         wrapped = BUILD["book"](size, CONTEXT)
         TAKE_WEIGHTS["book"](wrapped, gpt2)  # type: ignore[arg-type]
-        self.model, self.generate = wrapped.model.eval(), generate
+        self.model, self.generate, self.device = wrapped.model.eval().to(device), generate, device
 
     def answer(self, prompts: Sequence[list[int]], new_tokens: int) -> list[list[int]]:
         answers = []
         for prompt in prompts:
-            output = self.generate(self.model, torch.tensor([prompt]), new_tokens, CONTEXT)
+            output = self.generate(self.model, torch.tensor([prompt], device=self.device), new_tokens, CONTEXT)
             answers.append(output[0, len(prompt) :].tolist())
         return answers
 
@@ -118,13 +118,13 @@ class Transformers:
 
     name = "transformers"
 
-    def __init__(self, size: Size, gpt2: nn.Module) -> None:
-        self.model: Any = gpt2
+    def __init__(self, size: Size, gpt2: nn.Module, device: str) -> None:
+        self.model: Any = gpt2.to(device)
 
     def answer(self, prompts: Sequence[list[int]], new_tokens: int) -> list[list[int]]:
         answers = []
         for prompt in prompts:
-            ids = torch.tensor([prompt])
+            ids = torch.tensor([prompt], device=self.model.device)
             output = self.model.generate(
                 ids,
                 attention_mask=torch.ones_like(ids),
@@ -150,11 +150,11 @@ class Hfgpt:
 
     name = "hfgpt"
 
-    def __init__(self, size: Size, gpt2: nn.Module, batch_size: int = DEFAULT_BATCH_SIZE) -> None:
+    def __init__(self, size: Size, gpt2: nn.Module, device: str, batch_size: int = DEFAULT_BATCH_SIZE) -> None:
         with tempfile.TemporaryDirectory() as folder:
             gpt2.save_pretrained(folder)  # type: ignore[operator]
-            self.model = HfGptForCausalLM.from_pretrained(folder, config=HfGptConfig.from_pretrained(folder)).eval()
-        self.batch_size = batch_size
+            model = HfGptForCausalLM.from_pretrained(folder, config=HfGptConfig.from_pretrained(folder))
+        self.model, self.batch_size = model.eval().to(device), batch_size
 
     def answer(self, prompts: Sequence[list[int]], new_tokens: int) -> list[list[int]]:
         answers = answer_prompts(
@@ -183,32 +183,32 @@ def check_same(contenders: Sequence[Any], prompts: Sequence[list[int]], new_toke
             if wanted == found:
                 continue
             place = next(place for place, (one, other) in enumerate(zip(wanted, found, strict=True)) if one != other)
-            logits: Tensor = first.model(torch.tensor([prompt + wanted[:place]]))[0, -1]
+            logits: Tensor = first.model(torch.tensor([prompt + wanted[:place]], device=first.device))[0, -1]
             if logits[wanted[place]] - logits[found[place]] > CLOSE:
                 raise RuntimeError(f"{contender.name} says {found}, and {first.name} {wanted}, to {prompt}")
 
 
 def measure(
-    size_name: str, prompts: list[list[int]], new_tokens: int, rounds: int, sample: int, batch_size: int
+    size_name: str, prompts: list[list[int]], new_tokens: int, rounds: int, sample: int, batch_size: int, device: str
 ) -> list[dict[str, Any]]:
     """A row for each contender."""
     size = SIZES[size_name]
     torch.manual_seed(0)
     gpt2 = BUILD["transformers"](size, CONTEXT).model.eval()
-    book, theirs, ours = Book(size, gpt2), Transformers(size, gpt2), Hfgpt(size, gpt2, batch_size)
+    book, theirs = Book(size, gpt2, device), Transformers(size, gpt2, device)
+    ours = Hfgpt(size, gpt2, device, batch_size)
     contenders: list[Any] = [book, theirs, ours]
     # Evenly spread over the lengths, whose mean is that of all but for a token.
     by_length = sorted(prompts, key=len)
     few = [by_length[int((place + 0.5) * len(prompts) / sample)] for place in range(sample)]
     check_same(contenders, few, new_tokens)
-    seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    times: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     for number in range(rounds):
         first = number % len(contenders)  # each goes first in turn
         for contender in contenders[first:] + contenders[:first]:
             own = prompts if contender is ours else few
-            began = time.perf_counter()
-            contender.answer(own, new_tokens)
-            seconds[contender.name].append((time.perf_counter() - began) * len(prompts) / len(own))
+            elapsed = seconds(lambda: contender.answer(own, new_tokens), device)  # noqa: B023 (run at once)
+            times[contender.name].append(elapsed * len(prompts) / len(own))
     return [
         {
             "size": size_name,
@@ -220,10 +220,10 @@ def measure(
             "seconds": statistics.median(values),
             "tokens_per_second": len(prompts) * new_tokens / statistics.median(values),
             "time_relative_to_hfgpt": statistics.median(
-                value / own for value, own in zip(values, seconds[ours.name], strict=True)
+                value / own for value, own in zip(values, times[ours.name], strict=True)
             ),
         }
-        for name, values in seconds.items()
+        for name, values in times.items()
     ]
 
 
@@ -256,10 +256,12 @@ def main(
     sample: Annotated[int, typer.Option(min=1, help="Prompts that the others answer in each round.")] = 2,
     rounds: Annotated[int, typer.Option(min=1, help="Turns that each contender has.")] = 5,
     batch_size: Annotated[int, typer.Option(min=1, help="hfgpt's.")] = DEFAULT_BATCH_SIZE,
+    device: Annotated[str, typer.Option(help="cpu or cuda. Default: cuda where there is one.")] = "",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 for torch's own choice.")] = 0,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write everything measured to this file.")] = None,
 ) -> None:
-    """Time answers to the prompts of a test set on the CPU."""
+    """Time answers to the prompts of a test set."""
+    device, size_names = chosen_device(device), chosen(sizes, list(SIZES), "--sizes")
     if sample > prompts:
         raise typer.BadParameter(f"--sample {sample} is more than there are prompts, {prompts}")
     try:
@@ -267,16 +269,13 @@ def main(
     except ImportError as error:
         raise typer.BadParameter("the book's code is not installed: pip install --no-deps llms-from-scratch") from error
     transformers.logging.disable_progress_bar()
-    if threads:
-        torch.set_num_threads(threads)
     console = Console()
-    environment = environment_of("cpu") | {"load": ", ".join(f"{load:.1f}" for load in os.getloadavg())}
-    console.print(", ".join(f"{name} {value}" for name, value in environment.items()))
+    environment = begin(console, device, threads)
     results: list[dict[str, Any]] = []
-    for size_name in chosen(sizes, list(SIZES), "--sizes"):
+    for size_name in size_names:
         made, described = make_prompts(SIZES[size_name], prompts)
         console.print(described)
-        rows = measure(size_name, made, new_tokens, rounds, sample, batch_size)
+        rows = measure(size_name, made, new_tokens, rounds, sample, batch_size, device)
         console.print(table_of(rows))
         results += rows
     if json_path:

@@ -2,9 +2,13 @@
 
     python benchmarks/classification.py                                  # 124M: 12 layers, 64 texts, 5 epochs
     python benchmarks/classification.py --sizes 30m --rounds 3 --json classification.json
+    python benchmarks/classification.py --device cuda --dtype fp32       # a GPU's default is 1,040 texts in bf16
 
 All contenders finetune the same GPT-2 with the same weights on the same short messages, in batches of 8: the last
-block, the final norm and a new head of two classes are trained, all else is frozen, dropout is 0.
+block, the final norm and a new head of two classes are trained, all else is frozen, dropout is 0; on one device and in
+one number format. bf16, hfgpt's default on a GPU, is mixed precision over fp32 weights. Trainer's default is fp32; for
+bf16 it is given `bf16=True`, and the loss of the book, whose code computes in fp32, is computed under `torch.autocast`.
+fp32 on a GPU is true fp32 (no TF32).
 
     the book       its chapter 6: every text padded to the longest of the data set, all blocks run in every step
     transformers   Trainer with GPT2ForSequenceClassification and its padding to the longest text of each batch
@@ -23,7 +27,6 @@ import os
 import random
 import statistics
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -39,7 +42,19 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from train_step import chosen, environment_of
+from train_step import (
+    MIXED_PRECISION,
+    as_it_was,
+    autocast,
+    begin,
+    check_same_logits,
+    chosen,
+    chosen_device,
+    chosen_dtype,
+    now,
+    refuse_several_gpus,
+    seconds,
+)
 from transformers import DataCollatorWithPadding, GPT2ForSequenceClassification, PreTrainedTokenizerFast, Trainer
 
 from hfgpt import HfGptConfig, HfGptForSequenceClassification
@@ -132,10 +147,18 @@ class Book:
 
     name = "the book"
 
-    def __init__(self, texts: Messages, size: Size, gpt2: GPT2ForSequenceClassification, body: nn.Module) -> None:
+    def __init__(
+        self,
+        texts: Messages,
+        size: Size,
+        gpt2: GPT2ForSequenceClassification,
+        body: nn.Module,
+        device: str,
+        dtype: str,
+    ) -> None:
         from llms_from_scratch.ch06 import calc_loss_batch  # pip install --no-deps llms-from-scratch
 
-        self.calc_loss_batch = calc_loss_batch
+        self.calc_loss_batch, self.device, self.dtype = calc_loss_batch, device, dtype
         wrapped = BUILD["book"](size, CONTEXT)
         TAKE_WEIGHTS["book"](wrapped, body)
         self.model = wrapped.model
@@ -148,6 +171,7 @@ class Book:
         for module in (self.model.trf_blocks[-1], self.model.final_norm):
             for parameter in module.parameters():
                 parameter.requires_grad = True
+        self.model.to(device)
         padded = torch.full((len(texts), LONGEST), size.vocabulary - 1)
         for row, ids in zip(padded, texts.token_ids, strict=True):
             row[: len(ids)] = ids
@@ -159,34 +183,46 @@ class Book:
         return self.model(ids)[:, -1, :]
 
     def train(self, epochs: int) -> float:
-        began = time.perf_counter()
-        for _ in range(epochs):
-            self.model.train()
-            for input_batch, target_batch in self.loader:
-                self.optimizer.zero_grad()
-                loss = self.calc_loss_batch(input_batch, target_batch, self.model, "cpu")
-                loss.backward()
-                self.optimizer.step()
-        return time.perf_counter() - began
+        return seconds(lambda: [self.train_epoch() for _ in range(epochs)], self.device)
+
+    def train_epoch(self) -> None:
+        self.model.train()
+        for input_batch, target_batch in self.loader:
+            self.optimizer.zero_grad()
+            with autocast(self.device, self.dtype):
+                loss = self.calc_loss_batch(input_batch, target_batch, self.model, self.device)
+            loss.backward()
+            self.optimizer.step()
 
 
 class TimeOfTraining(transformers.TrainerCallback):
     """Seconds from the beginning of Trainer's loop to its end, without what it prepares before."""
 
+    def __init__(self, device: str) -> None:
+        self.device = device
+
     def on_train_begin(self, *arguments: Any, **keywords: Any) -> None:
-        self.began = time.perf_counter()
+        self.began = now(self.device)
 
     def on_train_end(self, *arguments: Any, **keywords: Any) -> None:
-        self.seconds = time.perf_counter() - self.began
+        self.seconds = now(self.device) - self.began
 
 
 class Transformers:
-    """Trainer as it comes, with the same layers frozen."""
+    """Trainer as it comes, but for the number format on a GPU, with the same layers frozen."""
 
     name = "transformers"
 
-    def __init__(self, texts: Messages, size: Size, gpt2: GPT2ForSequenceClassification, body: nn.Module) -> None:
-        self.model = gpt2
+    def __init__(
+        self,
+        texts: Messages,
+        size: Size,
+        gpt2: GPT2ForSequenceClassification,
+        body: nn.Module,
+        device: str,
+        dtype: str,
+    ) -> None:
+        self.model, self.device, self.dtype = gpt2.to(device), device, dtype
         gpt2.requires_grad_(False)
         for module in (gpt2.transformer.h[-1], gpt2.transformer.ln_f, gpt2.score):
             module.requires_grad_(True)
@@ -204,7 +240,7 @@ class Transformers:
         return self.model(ids).logits
 
     def train(self, epochs: int) -> float:
-        timer = TimeOfTraining()
+        timer = TimeOfTraining(self.device)
         arguments = transformers.TrainingArguments(
             output_dir=self.folder.name,
             per_device_train_batch_size=BATCH_SIZE,
@@ -215,17 +251,19 @@ class Transformers:
             save_strategy="no",
             logging_strategy="no",
             disable_tqdm=True,
-            use_cpu=True,
+            bf16=self.dtype == "bf16",
+            use_cpu=self.device == "cpu",
         )
-        trainer = Trainer(
-            self.model,
-            arguments,
-            self.collate,
-            self.rows,  # type: ignore[arg-type]
-            callbacks=[timer],
-        )
-        trainer.remove_callback(transformers.PrinterCallback)
-        trainer.train()
+        with as_it_was(self.model):
+            trainer = Trainer(
+                self.model,
+                arguments,
+                self.collate,
+                self.rows,  # type: ignore[arg-type]
+                callbacks=[timer],
+            )
+            trainer.remove_callback(transformers.PrinterCallback)
+            trainer.train()
         return timer.seconds
 
 
@@ -251,12 +289,16 @@ class Classify(Task):
 class TimeOfSteps(Callback):
     """Seconds from the evaluation before the first step to the end of the last step."""
 
+    def __init__(self, device: str) -> None:
+        self.device = device
+
     def on_evaluation(self, run: TrainingRun, evaluation: Evaluation) -> None:
         if evaluation.step == 0:
-            self.began = time.perf_counter()
+            self.began = now(self.device)
 
     def on_step(self, run: TrainingRun, report: StepReport) -> None:
-        self.seconds = time.perf_counter() - self.began
+        if report.step == run.num_steps:
+            self.seconds = now(self.device) - self.began
 
 
 class Hfgpt:
@@ -264,12 +306,20 @@ class Hfgpt:
 
     name = "hfgpt"
 
-    def __init__(self, texts: Messages, size: Size, gpt2: GPT2ForSequenceClassification, body: nn.Module) -> None:
+    def __init__(
+        self,
+        texts: Messages,
+        size: Size,
+        gpt2: GPT2ForSequenceClassification,
+        body: nn.Module,
+        device: str,
+        dtype: str,
+    ) -> None:
         with tempfile.TemporaryDirectory() as folder:
             gpt2.save_pretrained(folder)
             config = HfGptConfig.from_pretrained(folder)
             model = HfGptForSequenceClassification.from_pretrained(folder, config=config)
-        self.classifier, self.texts = FinetunedClassifier(model, "last_block"), texts
+        self.classifier, self.texts, self.device = FinetunedClassifier(model, "last_block").to(device), texts, device
         self.folder = tempfile.TemporaryDirectory()
         self.config = TrainingConfig(
             output_dir=self.folder.name,
@@ -277,6 +327,7 @@ class Hfgpt:
             global_batch_size=BATCH_SIZE,
             learning_rate=LEARNING_RATE,
             weight_decay=WEIGHT_DECAY,
+            mixed_precision=MIXED_PRECISION[dtype],
         )
         self.accelerator = start_accelerator(self.config)
         self.states: TrunkStates | None = None
@@ -286,17 +337,17 @@ class Hfgpt:
 
     def compute_frozen_part(self) -> float:
         """Seconds for all texts, with the decision before and the file flushed after; nothing is there yet."""
-        began = time.perf_counter()
+        began = now(self.device)
         with tempfile.TemporaryDirectory(dir=self.folder.name) as name:
             folder = Path(name)
             ids = self.texts.token_ids
             assert decide_cache("true", self.classifier, ids, folder, self.accelerator).use
             self.states = cache_trunk_states(self.classifier, ids, folder, self.accelerator)
-            return time.perf_counter() - began  # the memory map outlives the name of its file
+            return now(self.device) - began  # the memory map outlives the name of its file
 
     def train(self, epochs: int) -> float:
         assert self.states is not None
-        timer = TimeOfSteps()
+        timer = TimeOfSteps(self.device)
         self.config.num_train_epochs = epochs
         train(Classify(self.texts, self.states), self.classifier, self.config, self.accelerator, [timer])
         return timer.seconds
@@ -307,23 +358,16 @@ class Hfgpt:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-@torch.no_grad()
-def check_same(contenders: list[Any], size: Size) -> None:
-    """All must compute the same logits, of unpadded texts: of padded ones the book judges the padding."""
-    ids = torch.randint(size.vocabulary - 1, (3, 20), generator=torch.Generator().manual_seed(1))
-    expected = contenders[0].logits(ids)
-    for contender in contenders[1:]:
-        torch.testing.assert_close(contender.logits(ids), expected, rtol=0, atol=1e-4, msg=contender.name)
-
-
-def measure(size_name: str, texts: Messages, rounds: int, whole: bool) -> list[dict[str, Any]]:
+def measure(size_name: str, texts: Messages, rounds: int, whole: bool, device: str, dtype: str) -> list[dict[str, Any]]:
     """A row for each contender."""
     size = SIZES[size_name]
     gpt2, body = build_gpt2(size)
     # transformers' comes last: it freezes and trains the model whose weights the others copy
-    book, ours, theirs = (contender(texts, size, gpt2.eval(), body) for contender in (Book, Hfgpt, Transformers))
+    book, ours, theirs = (
+        contender(texts, size, gpt2.eval(), body, device, dtype) for contender in (Book, Hfgpt, Transformers)
+    )
     contenders = [book, theirs, ours]
-    check_same(contenders, size)
+    check_same_logits(contenders, size, device)
     for contender in contenders:  # the first steps find their memory
         if contender is ours:
             ours.compute_frozen_part()
@@ -346,6 +390,7 @@ def measure(size_name: str, texts: Messages, rounds: int, whole: bool) -> list[d
     return [
         {
             "size": size_name,
+            "dtype": dtype,
             "contender": name,
             "steps_per_epoch": len(texts) // BATCH_SIZE,
             "seconds_once_of_each_round": once[name],
@@ -372,7 +417,8 @@ def measure(size_name: str, texts: Messages, rounds: int, whole: bool) -> list[d
 def table_of(rows: list[dict[str, Any]]) -> Table:
     """All contenders at one size."""
     first = rows[0]
-    table = Table(title=f"{first['size']}: {EPOCHS} epochs of {first['steps_per_epoch']} steps of {BATCH_SIZE} texts")
+    title = f"{first['size']}, {first['dtype']}: {EPOCHS} epochs of {first['steps_per_epoch']} steps"
+    table = Table(title=f"{title} of {BATCH_SIZE} texts")
     columns = ["contender", "once", "an epoch", f"{EPOCHS} epochs", "/ hfgpt", "in one go", "/ hfgpt"]
     for place, column in enumerate(columns):
         table.add_column(column, justify="right" if place else "left")
@@ -392,29 +438,35 @@ def table_of(rows: list[dict[str, Any]]) -> Table:
 
 def main(
     sizes: Annotated[str, typer.Option(help="Comma-separated: 30m, 124m (tiny tries out the script).")] = "124m",
-    texts: Annotated[int, typer.Option(min=BATCH_SIZE, help="Messages to train on; a multiple of 8.")] = 64,
+    texts: Annotated[
+        int | None,
+        typer.Option(min=BATCH_SIZE, help="Messages to train on, a multiple of 8. Default: 64 on CPU, 1,040 on CUDA."),
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Epochs that each contender trains by turns.")] = 5,
     whole: Annotated[bool, typer.Option(help="Then train all epochs in one go.")] = True,
+    device: Annotated[str, typer.Option(help="cpu or cuda. Default: cuda where there is one.")] = "",
+    dtype: Annotated[str, typer.Option(help="fp32 or bf16. Default: fp32 on CPU, bf16 on CUDA.")] = "",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 for torch's own choice.")] = 0,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write everything measured to this file.")] = None,
 ) -> None:
-    """Time the finetuning of a classifier with a frozen trunk on the CPU."""
+    """Time the finetuning of a classifier with a frozen trunk."""
+    device = chosen_device(device)
+    refuse_several_gpus(device)
+    dtype, size_names = chosen_dtype(dtype, device), chosen(sizes, list(SIZES), "--sizes")
+    # On a GPU as many as the book trains on: an epoch of few would be over in an instant.
+    texts = texts or (64 if device == "cpu" else 1040)
     if texts % BATCH_SIZE:
         raise typer.BadParameter(f"--texts {texts} is no multiple of {BATCH_SIZE}, so that epochs would differ")
     if not importlib.util.find_spec("llms_from_scratch"):
         raise typer.BadParameter("the book's code is not installed: pip install --no-deps llms-from-scratch")
-    os.environ["ACCELERATE_USE_CPU"] = "true"
     transformers.logging.disable_progress_bar()
-    if threads:
-        torch.set_num_threads(threads)
     console = Console()
-    environment = environment_of("cpu") | {"load": ", ".join(f"{load:.1f}" for load in os.getloadavg())}
-    console.print(", ".join(f"{name} {value}" for name, value in environment.items()))
+    environment = begin(console, device, threads)
     results: list[dict[str, Any]] = []
-    for size_name in chosen(sizes, list(SIZES), "--sizes"):
+    for size_name in size_names:
         drawn, described = messages(texts, SIZES[size_name])
         console.print(described)
-        rows = measure(size_name, drawn, rounds, whole)
+        rows = measure(size_name, drawn, rounds, whole, device, dtype)
         console.print(table_of(rows))
         results += rows
     if json_path:

@@ -43,12 +43,13 @@ from rich.table import Table
 from start_probe import MARKS
 from train_step import (
     DTYPES,
-    PEAK_MATRIX_SIZE,
+    MIXED_PRECISION,
     WARM_UP_STEPS,
     Contender,
     Work,
+    begin,
     chosen,
-    environment_of,
+    chosen_device,
     resident_bytes,
     seconds,
     why_no_bf16,
@@ -63,7 +64,6 @@ from hfgpt.training.engine import start_accelerator, train
 from hfgpt.training.events import Callback, StepReport, TrainingRun
 from hfgpt.training.reports import MetricsLog
 
-MIXED_PRECISION = {"fp32": "no", "bf16": "bf16"}
 PARTS = ["step", "checkpoint", "start"]
 MODES = ["eager", "compiled"]
 NUM_BLOCKS = 256  # random blocks to train on, of which an epoch is made
@@ -105,8 +105,6 @@ def run_engine(
     work: Work, mode: str, num_steps: int, output_dir: Path, listeners: list[Callback], **options: Any
 ) -> TrainingRun:
     """Train a fresh model as the bare contenders are trained; the loss before the first step must be the bare one's."""
-    if work.device == "cpu":
-        os.environ["ACCELERATE_USE_CPU"] = "true"
     torch.set_num_threads(work.threads)
     transformers.logging.disable_progress_bar()  # of saving weights
     bare = Contender("hfgpt:eager", work.build("hfgpt"), work)
@@ -366,22 +364,21 @@ def table_of_checkpoints(rows: list[dict[str, Any]], work: Work) -> Table:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def measure_start(name: str, rounds: int, device: str) -> dict[str, Any]:
+def measure_start(name: str, rounds: int) -> dict[str, Any]:
     """Seconds from the command to each mark on the way to the first step, as start_probe.py takes them."""
-    environment = os.environ | ({"ACCELERATE_USE_CPU": "true"} if device == "cpu" else {})
     runs = []
     with tempfile.TemporaryDirectory() as folder:
         options = list(STARTS[name])
         if name != "demo":  # which trains its tokenizer each time
             tokenizer = Path(folder) / "tokenizer"
             make = ["tokenizer", "train", "builtin:stories", "--vocab-size", "1024", "--out", str(tokenizer)]
-            _run([sys.executable, "-m", "hfgpt.cli.main", *make], environment)
+            _run([sys.executable, "-m", "hfgpt.cli.main", *make])
             options.append(f"--tokenizer={tokenizer}")
         for number in range(rounds + 1):  # the first fills the caches
             times, output_dir = Path(folder) / f"{number}.json", Path(folder) / f"run-{number}"
             probe = str(Path(__file__).with_name("start_probe.py"))
             began = time.time()
-            _run([sys.executable, probe, str(times), "pretrain", *options, f"--output_dir={output_dir}"], environment)
+            _run([sys.executable, probe, str(times), "pretrain", *options, f"--output_dir={output_dir}"])
             marks = json.loads(times.read_text(encoding="utf-8"))
             runs.append({mark: moment - began for mark, moment in marks.items()})
     timed = runs[1:]
@@ -393,8 +390,8 @@ def measure_start(name: str, rounds: int, device: str) -> dict[str, Any]:
     return {"command": name, "options": STARTS[name], "seconds": moments[-1], "spent": spent, "each": timed}
 
 
-def _run(command: list[str], environment: dict[str, str]) -> None:
-    finished = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+def _run(command: list[str]) -> None:
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
     if finished.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{finished.stderr[-2000:]}")
 
@@ -418,10 +415,10 @@ def table_of_starts(rows: list[dict[str, Any]]) -> Table:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def works(sizes: str, dtypes: str, device: str, console: Console) -> Iterator[Work]:
+def works(size_names: list[str], dtype_names: list[str], device: str, console: Console) -> Iterator[Work]:
     """What to train, for all sizes and dtypes that the device computes in."""
-    for size_name in chosen(sizes, list(SIZES), "--sizes"):
-        for dtype_name in chosen(dtypes, list(DTYPES), "--dtypes"):
+    for size_name in size_names:
+        for dtype_name in dtype_names:
             if dtype_name == "bf16" and (reason := why_no_bf16(device)):
                 console.print(f"{size_name}, bf16: left out, since {reason}")
                 continue
@@ -447,16 +444,14 @@ def main(
 ) -> None:
     """Time the training engine: its step, its checkpoints, its start."""
     console = Console()
-    device = chosen(device or ("cuda" if torch.cuda.is_available() else "cpu"), list(PEAK_MATRIX_SIZE), "--device")[0]
-    if threads:
-        torch.set_num_threads(threads)
+    device = chosen_device(device)
     asked_for = chosen(parts, PARTS, "--parts")
     mode_names = chosen(modes, MODES, "--modes")
     start_names = chosen(starts, list(STARTS), "--starts")
-    environment = environment_of(device) | {"load": ", ".join(f"{load:.1f}" for load in os.getloadavg())}
-    console.print(", ".join(f"{name} {value}" for name, value in environment.items()))
+    size_names, dtype_names = chosen(sizes, list(SIZES), "--sizes"), chosen(dtypes, list(DTYPES), "--dtypes")
+    environment = begin(console, device, threads)
     results: dict[str, list[dict[str, Any]]] = {part: [] for part in PARTS}
-    all_works = list(works(sizes, dtypes, device, console))
+    all_works = list(works(size_names, dtype_names, device, console))
     for work in all_works if "step" in asked_for else []:
         num_steps = steps or (1 if device == "cpu" else 10)
         rows = [row for mode in mode_names for row in in_new_process(measure_steps, work, mode, rounds, num_steps)]
@@ -468,7 +463,7 @@ def main(
         console.print(table_of_checkpoints(rows, work))
         results["checkpoint"] += rows
     if "start" in asked_for:
-        results["start"] = [measure_start(name, start_rounds, device) for name in start_names]
+        results["start"] = [measure_start(name, start_rounds) for name in start_names]
         console.print(table_of_starts(results["start"]))
     console.print("load at the end: " + ", ".join(f"{load:.1f}" for load in os.getloadavg()))
     if json_path:

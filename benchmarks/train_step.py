@@ -16,10 +16,12 @@ median over the rounds, and the median of the ratios within a round.
 README.md beside this file says what the columns mean.
 """
 
+import contextlib
 import importlib.util
 import json
 import math
 import multiprocessing
+import os
 import platform
 import statistics
 import time
@@ -40,6 +42,8 @@ from transformers import GPT2LMHeadModel
 WARM_UP_STEPS = 2  # the first compiles and makes the optimizer's state, the second finds all memory allocated
 PEAK_MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}  # large enough that a product of such matrices runs at full speed
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+MIXED_PRECISION = {"fp32": "no", "bf16": "bf16"}  # the same in accelerate's words
+LOGITS_DIFFER = {"cpu": 1e-4, "cuda": 1e-3}  # at most, in fp32, by the order of sums
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -91,8 +95,7 @@ class Contender:
         self.peak_memory: int | None = None
 
     def forward(self) -> Tensor:
-        enabled = self.work.dtype_name == "bf16"
-        with torch.autocast(self.work.device, dtype=torch.bfloat16, enabled=enabled):
+        with autocast(self.work.device, self.work.dtype_name):
             return self.loss(self.ids, self.targets)
 
     def step(self) -> Tensor:
@@ -102,6 +105,30 @@ class Contender:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return loss.detach()
+
+
+def autocast(device: str, dtype_name: str) -> torch.autocast:
+    """Within it, matrix products over fp32 weights are computed in this number format."""
+    return torch.autocast(device, dtype=torch.bfloat16, enabled=dtype_name == "bf16")
+
+
+@contextlib.contextmanager
+def as_it_was(model: nn.Module) -> Iterator[None]:
+    """Takes off, at its end, what Trainer and accelerate put on a model, so that the next turn begins as the first did.
+
+    accelerate marks a model that it has prepared, and would leave autocast out when it meets it again.
+    """
+    before = dict(vars(model))
+    yield
+    vars(model).clear()
+    vars(model).update(before)
+
+
+def now(device: str) -> float:
+    """The time, in seconds, at which all that the device was given to do is done."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def seconds(run: Callable[[], Any], device: str) -> float:
@@ -117,6 +144,24 @@ def seconds(run: Callable[[], Any], device: str) -> float:
     began = time.perf_counter()
     run()
     return time.perf_counter() - began
+
+
+@torch.no_grad()
+def check_same_logits(contenders: list[Any], size: Size, device: str) -> None:
+    """All must compute the same logits in fp32, of unpadded texts: of padded ones a classifier may judge the padding.
+
+    Args:
+        contenders: Each with a `name`, and with `logits(ids)` on the device for ids `(batch, tokens)`.
+    """
+    # The last id pads. Ids are drawn on the CPU, so that they are the same on all devices.
+    ids = torch.randint(size.vocabulary - 1, (3, 20), generator=torch.Generator().manual_seed(1)).to(device)
+    expected = contenders[0].logits(ids)
+    for contender in contenders[1:]:
+        apart = float((contender.logits(ids) - expected).abs().max())
+        if not apart <= LOGITS_DIFFER[device]:
+            raise RuntimeError(
+                f"{contender.name} computes logits that differ by {apart:.2g} from {contenders[0].name}'s"
+            )
 
 
 def enter(name: str, work: Work, gpt2: GPT2LMHeadModel, expected_loss: float) -> Contender:
@@ -275,13 +320,42 @@ def table_of(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
+def chosen_one(name: str, known: list[str], option: str) -> str:
+    """The `name`, which must be among the `known`."""
+    if name not in known:
+        raise typer.BadParameter(f"{option} knows no {name!r}: choose from {', '.join(known)}")
+    return name
+
+
 def chosen(names: str, known: list[str], option: str) -> list[str]:
     """The comma-separated `names`, which must be among the `known`."""
-    names_list = [name.strip() for name in names.split(",") if name.strip()]
-    for name in names_list:
-        if name not in known:
-            raise typer.BadParameter(f"{option} knows no {name!r}: choose from {', '.join(known)}")
-    return names_list
+    return [chosen_one(name.strip(), known, option) for name in names.split(",") if name.strip()]
+
+
+def chosen_device(name: str) -> str:
+    """What `--device` names; CUDA where it names none and there is one, else the CPU."""
+    device = chosen_one(name or ("cuda" if torch.cuda.is_available() else "cpu"), list(PEAK_MATRIX_SIZE), "--device")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise typer.BadParameter("--device cuda: torch finds no such GPU here; give --device cpu")
+    return device
+
+
+def chosen_dtype(name: str, device: str) -> str:
+    """What `--dtype` names; bf16 where it names none on a GPU that computes in it, else fp32."""
+    reason = why_no_bf16(device)
+    dtype = chosen_one(name or ("bf16" if device == "cuda" and not reason else "fp32"), list(DTYPES), "--dtype")
+    if dtype == "bf16" and reason:
+        raise typer.BadParameter(f"--dtype bf16: {reason}; give --dtype fp32")
+    return dtype
+
+
+def refuse_several_gpus(device: str) -> None:
+    """transformers' Trainer would spread its batches over all GPUs that it sees, and the others would not."""
+    if device == "cuda" and torch.cuda.device_count() > 1:
+        raise typer.BadParameter(
+            f"--device cuda: torch sees {torch.cuda.device_count()} GPUs, of which one is to compute: "
+            "set CUDA_VISIBLE_DEVICES=0"
+        )
 
 
 def find_peers(peers: list[str]) -> dict[str, Path]:
@@ -306,7 +380,23 @@ def environment_of(device: str) -> dict[str, Any]:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "load": ", ".join(f"{load:.1f}" for load in os.getloadavg()),
     }
+
+
+def begin(console: Console, device: str, threads: int) -> dict[str, Any]:
+    """Settles where all compute, and says and returns what the figures depend on besides the code.
+
+    Args:
+        threads: of the CPU; 0 for torch's own choice.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    # What accelerate chooses by, for the engine as for Trainer, where the machine has a GPU.
+    os.environ["ACCELERATE_USE_CPU"] = "true" if device == "cpu" else "false"
+    environment = environment_of(device)
+    console.print(", ".join(f"{name} {value}" for name, value in environment.items()))
+    return environment
 
 
 def main(
@@ -330,22 +420,19 @@ def main(
     """Time training steps of hfgpt, transformers' GPT-2, the book's model and nanoGPT."""
     transformers.logging.disable_progress_bar()
     console = Console()
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    device = chosen(device, list(PEAK_MATRIX_SIZE), "--device")[0]
-    if threads:
-        torch.set_num_threads(threads)
+    device = chosen_device(device)
     peers = find_peers(peer or [])
     families = ["hfgpt", "transformers", *(["book"] if importlib.util.find_spec("llms_from_scratch") else []), *peers]
     if "book" not in families:
         console.print("The book's model is left out: pip install --no-deps llms-from-scratch")
     known = [f"{family}:{mode}" for mode in ("eager", "compiled") for family in families]
     names = chosen(contenders or ",".join(known), known, "--contenders")
-    reference = chosen(reference, families, "--reference")[0]
-    environment = environment_of(device)
-    console.print(", ".join(f"{name} {value}" for name, value in environment.items()))
+    reference = chosen_one(reference, families, "--reference")
+    size_names, dtype_names = chosen(sizes, list(SIZES), "--sizes"), chosen(dtypes, list(DTYPES), "--dtypes")
+    environment = begin(console, device, threads)
     results: list[dict[str, Any]] = []
-    for size_name in chosen(sizes, list(SIZES), "--sizes"):
-        for dtype_name in chosen(dtypes, list(DTYPES), "--dtypes"):
+    for size_name in size_names:
+        for dtype_name in dtype_names:
             if dtype_name == "bf16" and (reason := why_no_bf16(device)):
                 console.print(f"{size_name}, bf16: left out, since {reason}")
                 continue

@@ -28,9 +28,10 @@ def test_the_time_of_a_few_prompts_is_that_of_all(tmp_path: Path) -> None:
     pytest.importorskip("llms_from_scratch.ch05", reason="the book's code is installed by hand")
     path = tmp_path / "answering.json"
     options = ["--sizes", "tiny", "--prompts", "6", "--new-tokens", "4", "--sample", "2", "--rounds", "3"]
+    options += ["--device", "cpu", "--threads", "1"]
     environment = {name: value for name, value in os.environ.items() if name != "HFGPT_TEST_DATA"}
     finished = subprocess.run(
-        [sys.executable, str(BENCHMARKS / "answering.py"), *options, "--threads", "1", "--json", str(path)],
+        [sys.executable, str(BENCHMARKS / "answering.py"), *options, "--json", str(path)],
         capture_output=True, text=True, env=environment | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
@@ -54,7 +55,7 @@ def contenders_of(module: ModuleType) -> tuple[list[Any], list[list[int]]]:
     size = module.SIZES["tiny"]
     torch.manual_seed(0)
     gpt2 = module.BUILD["transformers"](size, module.CONTEXT).model.eval()
-    contenders = [contender(size, gpt2) for contender in (module.Book, module.Transformers, module.Hfgpt)]
+    contenders = [contender(size, gpt2, "cpu") for contender in (module.Book, module.Transformers, module.Hfgpt)]
     return contenders, module.make_prompts(size, 5)[0]
 
 
@@ -91,12 +92,17 @@ def test_drawn_prompts_are_as_long_as_those_of_the_book(benchmark_module: Module
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"sizes": "huge"}, "--sizes knows no 'huge'"), ({"sample": 9}, "--sample 9 is more")]
+    ("options", "message"),
+    [
+        ({"sizes": "huge"}, "--sizes knows no 'huge'"),
+        ({"sample": 9}, "--sample 9 is more"),
+        ({"device": "abacus"}, "--device knows no 'abacus'"),
+    ],
 )
 def test_wrong_options_are_named(benchmark_module: ModuleType, options: dict[str, Any], message: str) -> None:
     fields = {
-        "sizes": "tiny", "prompts": 4, "new_tokens": 2, "sample": 1, "rounds": 1, "batch_size": 4, "threads": 0,
-        "json_path": None,
+        "sizes": "tiny", "prompts": 4, "new_tokens": 2, "sample": 1, "rounds": 1, "batch_size": 4, "device": "cpu",
+        "threads": 0, "json_path": None,
     }  # fmt: skip
     with pytest.raises(typer.BadParameter, match=message):
         benchmark_module.main(**fields | options)

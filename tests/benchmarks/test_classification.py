@@ -7,6 +7,7 @@ import random
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,10 +31,10 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What the script writes for a tiny model, one thread, without the messages of the collection."""
     pytest.importorskip("llms_from_scratch.ch06", reason="the book's code is installed by hand")
     path = tmp_path_factory.mktemp("report") / "classification.json"
-    options = ["--sizes", "tiny", "--texts", "16", "--rounds", "3", "--threads", "1", "--json", str(path)]
+    options = ["--sizes", "tiny", "--texts", "16", "--rounds", "3", "--threads", "1", "--device", "cpu"]
     environment = {name: value for name, value in os.environ.items() if name != "HFGPT_TEST_DATA"}
     finished = subprocess.run(
-        [sys.executable, str(BENCHMARKS / "classification.py"), *options],
+        [sys.executable, str(BENCHMARKS / "classification.py"), *options, "--json", str(path)],
         capture_output=True, text=True, env=environment | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
@@ -63,10 +64,10 @@ def test_all_train_the_same_weights_and_no_others(benchmark_module: ModuleType) 
     texts, _ = benchmark_module.messages(16, size)
     gpt2, body = benchmark_module.build_gpt2(size)
     book, ours, theirs = (
-        contender(texts, size, gpt2.eval(), body)
+        contender(texts, size, gpt2.eval(), body, "cpu", "fp32")
         for contender in (benchmark_module.Book, benchmark_module.Hfgpt, benchmark_module.Transformers)
     )
-    benchmark_module.check_same([book, theirs, ours], size)
+    benchmark_module.check_same_logits([book, theirs, ours], size, "cpu")
     block = (4 * 32 * 32 + 4 * 32) + (8 * 32 * 32 + 5 * 32) + 4 * 32
     trained = {
         contender.name: sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
@@ -78,8 +79,32 @@ def test_all_train_the_same_weights_and_no_others(benchmark_module: ModuleType) 
     assert {ids.shape for ids, _ in book.loader} == {(8, 120)}
     with torch.no_grad():
         ours.classifier.model.score.weight[0, 0] += 1
-    with pytest.raises(AssertionError):
-        benchmark_module.check_same([book, theirs, ours], size)
+    with pytest.raises(RuntimeError, match="hfgpt.* computes logits that differ by"):
+        benchmark_module.check_same_logits([book, theirs, ours], size, "cpu")
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.usefixtures("cleared_state")
+def test_all_compute_in_the_format_that_was_asked_for_in_every_turn(
+    benchmark_module: ModuleType, formats_of: Callable[..., set[str]], dtype: str
+) -> None:
+    size = benchmark_module.SIZES["tiny"]
+    texts, _ = benchmark_module.messages(16, size)
+    gpt2, body = benchmark_module.build_gpt2(size)
+    book, ours, theirs = (
+        contender(texts, size, gpt2.eval(), body, "cpu", dtype)
+        for contender in (benchmark_module.Book, benchmark_module.Hfgpt, benchmark_module.Transformers)
+    )
+    models = {book: book.model, theirs: theirs.model, ours: ours.classifier}
+    formats = {contender: formats_of(model) for contender, model in models.items()}
+    for _turn in range(2):
+        for contender, model in models.items():
+            formats[contender].clear()
+            if contender is ours:
+                assert ours.compute_frozen_part() > 0
+            assert contender.train(1) > 0
+            assert formats[contender] == {dtype}, contender.name
+            assert {weight.dtype for weight in model.parameters()} == {torch.float32}
 
 
 def test_lengths_are_drawn_from_the_percentiles(benchmark_module: ModuleType) -> None:
@@ -92,9 +117,18 @@ def test_lengths_are_drawn_from_the_percentiles(benchmark_module: ModuleType) ->
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"sizes": "huge"}, "--sizes knows no 'huge'"), ({"texts": 12}, "no multiple of 8")]
+    ("options", "message"),
+    [
+        ({"sizes": "huge"}, "--sizes knows no 'huge'"),
+        ({"texts": 12}, "no multiple of 8"),
+        ({"device": "abacus"}, "--device knows no 'abacus'"),
+        ({"dtype": "fp64"}, "--dtype knows no 'fp64'"),
+    ],
 )
 def test_wrong_options_are_named(benchmark_module: ModuleType, options: dict[str, Any], message: str) -> None:
-    fields = {"sizes": "tiny", "texts": 16, "rounds": 1, "whole": False, "threads": 0, "json_path": None}
+    fields = {
+        "sizes": "tiny", "texts": 16, "rounds": 1, "whole": False, "device": "cpu", "dtype": "", "threads": 0,
+        "json_path": None,
+    }  # fmt: skip
     with pytest.raises(typer.BadParameter, match=message):
         benchmark_module.main(**fields | options)

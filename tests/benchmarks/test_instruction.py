@@ -2,11 +2,13 @@
 
 import importlib
 import json
+import math
 import os
 import random
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,10 +32,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the script writes for a tiny model, one thread, without the book's file."""
     pytest.importorskip("llms_from_scratch.ch07", reason="the book's code is installed by hand")
     path = tmp_path_factory.mktemp("report") / "instruction.json"
-    options = ["--sizes", "tiny", "--rounds", "2", "--steps", "2", "--threads", "1", "--json", str(path)]
+    options = ["--sizes", "tiny", "--rounds", "2", "--steps", "2", "--threads", "1", "--device", "cpu"]
     environment = {name: value for name, value in os.environ.items() if name != "HFGPT_TEST_DATA"}
     finished = subprocess.run(
-        [sys.executable, str(BENCHMARKS / "instruction.py"), *options],
+        [sys.executable, str(BENCHMARKS / "instruction.py"), *options, "--json", str(path)],
         capture_output=True, text=True, env=environment | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
@@ -43,6 +45,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_figures_follow_from_the_seconds_of_the_rounds(report: dict[str, Any]) -> None:
     rows = {row["contender"]: row for row in report["results"]}
     assert list(rows) == ["book", "trl", "trl-kept", "trl-hfgpt", "hfgpt", "hfgpt-bf16"]
+    assert {name for name, row in rows.items() if row["dtype"] == "bf16"} == {"hfgpt-bf16"}
     own = rows["hfgpt"]["seconds_per_step_of_each_round"]
     for row in rows.values():
         seconds = row["seconds_per_step_of_each_round"]
@@ -63,8 +66,8 @@ def test_all_compute_the_same_logits_and_train_the_same_weights(
     size = benchmark_module.SIZES["tiny"]
     encoded, _ = benchmark_module.conversations(size)
     gpt2 = benchmark_module.BUILD["transformers"](size, benchmark_module.CONTEXT).model
-    contenders = [make(encoded, size, gpt2) for make in benchmark_module.CONTENDERS.values()]
-    benchmark_module.check_same(contenders, size)
+    contenders = [make(encoded, size, gpt2, "cpu", "fp32") for make in benchmark_module.CONTENDERS.values()]
+    benchmark_module.check_same_logits(contenders, size, "cpu")
     trained = {
         contender.name: sum(weight.numel() for weight in contender.model.parameters() if weight.requires_grad)
         for contender in contenders
@@ -72,15 +75,55 @@ def test_all_compute_the_same_logits_and_train_the_same_weights(
     assert set(trained.values()) == {512 * 32 + 1024 * 32 + 2 * (12 * 32 * 32 + 13 * 32) + 2 * 32}
     with torch.no_grad():
         contenders[-1].model.model.norm.weight[0] += 1
-    with pytest.raises(AssertionError):
-        benchmark_module.check_same(contenders, size)
+    with pytest.raises(RuntimeError, match="hfgpt.* computes logits that differ by"):
+        benchmark_module.check_same_logits(contenders, size, "cpu")
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.usefixtures("cleared_state")
+def test_all_compute_in_the_format_that_was_asked_for_in_every_turn(
+    benchmark_module: ModuleType, monkeypatch: pytest.MonkeyPatch, formats_of: Callable[..., set[str]], dtype: str
+) -> None:
+    monkeypatch.delenv("HFGPT_TEST_DATA", raising=False)
+    size = benchmark_module.SIZES["tiny"]
+    encoded, _ = benchmark_module.conversations(size)
+    gpt2 = benchmark_module.BUILD["transformers"](size, benchmark_module.CONTEXT).model
+    contenders = [make(encoded, size, gpt2, "cpu", dtype) for make in benchmark_module.CONTENDERS.values()]
+    formats = {contender.name: formats_of(contender.model) for contender in contenders}
+    for turn in range(2):
+        for contender in contenders:
+            formats[contender.name].clear()
+            assert contender.seconds(2, seed=turn) > 0
+            expected = "bf16" if contender.name == "hfgpt-bf16" else dtype
+            assert formats[contender.name] == {expected}, contender.name
+            assert {weight.dtype for weight in contender.model.parameters()} == {torch.float32}
+
+
+def test_the_clock_waits_for_the_device_at_the_ends_of_the_first_and_last_steps_only(
+    benchmark_module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = iter([10.0, 16.0])
+    monkeypatch.setattr(benchmark_module, "now", lambda device: next(moments))
+    clock = benchmark_module.StepClock(4, "cuda")
+    for _ in range(3):
+        clock.end_step()
+    assert math.isnan(clock.seconds)
+    clock.end_step()
+    assert clock.seconds == 2
+
+
+def test_what_is_a_remedy_for_cpus_is_no_contender_on_a_gpu(benchmark_module: ModuleType) -> None:
+    on_cpu, on_gpu = (benchmark_module.contenders_on(device, "") for device in ("cpu", "cuda"))
+    assert set(on_cpu) - set(on_gpu) == {"hfgpt-bf16"}
+    with pytest.raises(typer.BadParameter, match="hfgpt-bf16 is a contender on the CPU only"):
+        benchmark_module.contenders_on("cuda", "hfgpt,hfgpt-bf16")
 
 
 def test_the_books_batches_hold_the_same_conversations_with_their_ends(benchmark_module: ModuleType) -> None:
     size = benchmark_module.SIZES["tiny"]
     encoded, _ = benchmark_module.conversations(size)
     gpt2 = benchmark_module.BUILD["transformers"](size, benchmark_module.CONTEXT).model
-    book = benchmark_module.Book(encoded, size, gpt2)
+    book = benchmark_module.Book(encoded, size, gpt2, "cpu", "fp32")
     inputs, targets = book.collate(book.texts[:8])
     for row, (ids, _) in enumerate(encoded[:8]):
         assert inputs[row, : len(ids) - 1].tolist() == ids[:-1]
@@ -103,9 +146,14 @@ def test_drawn_lengths_are_those_of_the_books_file(benchmark_module: ModuleType,
         ({"sizes": "huge"}, "--sizes knows no 'huge'"),
         ({"contenders": "book,axolotl"}, "--contenders knows no 'axolotl'"),
         ({"contenders": "book"}, "lacks hfgpt"),
+        ({"device": "abacus"}, "--device knows no 'abacus'"),
+        ({"dtype": "fp64"}, "--dtype knows no 'fp64'"),
     ],
 )
 def test_wrong_options_are_named(benchmark_module: ModuleType, options: dict[str, Any], message: str) -> None:
-    fields = {"sizes": "tiny", "contenders": "hfgpt", "rounds": 1, "steps": 1, "threads": 0, "json_path": None}
+    fields = {
+        "sizes": "tiny", "contenders": "hfgpt", "rounds": 1, "steps": 1, "device": "cpu", "dtype": "", "threads": 0,
+        "json_path": None,
+    }  # fmt: skip
     with pytest.raises(typer.BadParameter, match=message):
         benchmark_module.main(**fields | options)
