@@ -579,11 +579,10 @@ def causal_lm_loss(
             "(batch, tokens): give one label for each token, -100 where there is nothing to learn."
         )
     targets = shift_labels.to(logits.device).flatten()
-    # Added up afterwards: CUDA's own sum adds hundreds of losses one after the other, and is off by up to 3e-5 of it.
-    losses = F.cross_entropy(logits.flatten(0, -2).float(), targets, ignore_index=ignore_index, reduction="none")
+    total = F.cross_entropy(logits.flatten(0, -2).float(), targets, ignore_index=ignore_index, reduction="sum")
     if num_items_in_batch is None:
         num_items_in_batch = (targets != ignore_index).sum()
-    return losses.sum() / num_items_in_batch
+    return total / num_items_in_batch
 
 
 class HfGptForCausalLM(HfGptPreTrainedModel, GenerationMixin):
