@@ -18,8 +18,8 @@ computes in fp32; for bf16, its loss is computed under `torch.autocast` here. fp
 
 That all compute the same logits is checked before any is timed. They take turns: each begins a run in its own batches,
 whose first step, which finds its memory, is not timed. A GPU is waited for at the ends of a turn's first and last steps
-only, so that nobody is held up between them. Tokens that bear loss are those of the answers with their ends,
-for the book's loop, too, which learns the instructions besides.
+only, so that nobody is held up between them, and there each has a turn before that is not timed. Tokens that bear loss
+are those of the answers with their ends, for the book's loop, too, which learns the instructions besides.
 
 README.md beside this file says what the columns mean.
 """
@@ -405,6 +405,8 @@ def measure(
     contenders = [CONTENDERS[name](encoded, size, gpt2, device, dtype) for name in names]
     check_same_logits(contenders, size, device)
     per_step: dict[str, list[float]] = {name: [] for name in names}
+    for contender in contenders if device == "cuda" else []:  # whose kernels are loaded as shapes first ask for them
+        contender.seconds(steps + 1, seed=rounds)
     for number in range(rounds):
         first = number % len(contenders)  # each goes first in turn
         for contender in contenders[first:] + contenders[:first]:

@@ -97,7 +97,8 @@ class Wide:
     def train(self, **fields: Any) -> tuple[Any, list[float]]:
         torch.manual_seed(0)
         sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 1024}
-        model, losses = HfGptForCausalLM(HfGptConfig(vocab_size=8000, **sizes)), Losses()
+        no_dropout = dict.fromkeys(("embedding_dropout", "attention_dropout", "residual_dropout"), 0.0)
+        model, losses = HfGptForCausalLM(HfGptConfig(vocab_size=8000, **sizes, **no_dropout)), Losses()
         config = self.laboratory.config(global_batch_size=16, max_steps=3, mixed_precision="no", **fields)
         task = self.laboratory.NextToken(self.examples(0), self.examples(1))
         return train(task, model, config, start_accelerator(config), [losses]), losses.values
