@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object, is_torch_xla_available, send_to_device
+from accelerate.utils import InitProcessGroupKwargs, gather_object, is_torch_xla_available, send_to_device
 from torch import Tensor, nn
 
 from hfgpt.errors import UserError
@@ -24,7 +24,7 @@ from .batches import TrainingBatches, evaluation_batches, micro_batch_size, num_
 from .config import TrainingConfig
 from .events import Callback, Evaluation, StepReport, TrainingRun
 from .health import first_not_finite, write_diagnosis
-from .launch import check_num_processes, meet_anew, number_format, refuse_sharding
+from .launch import LONGEST_WAIT, check_num_processes, meet_anew, number_format, refuse_sharding
 from .memory import MicroBatching, accumulate, in_parts
 from .meter import Meter
 from .optimization import build_optimizer, learning_rate_at
@@ -51,8 +51,9 @@ def start_accelerator(config: TrainingConfig) -> Accelerator:
     precision = number_format(config.mixed_precision)
     # Where there is nothing else, torchrun's processes are joined on the CPU; accelerate would train each by itself.
     cpu = not torch.accelerator.is_available() and not is_torch_xla_available()
+    patience = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
     try:
-        accelerator = Accelerator(mixed_precision=precision, cpu=cpu)
+        accelerator = Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[patience])
     except ValueError as error:  # no such format on this device, or another one is in use in this Python process
         raise UserError(f"mixed_precision {precision!r} cannot be used here: {' '.join(str(error).split())}") from error
     leave_group_at_exit()

@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+from datetime import timedelta
 
 import torch
 from accelerate.utils import parse_flag_from_env
@@ -10,9 +11,13 @@ from torch.distributed import TCPStore
 
 from hfgpt.errors import UserError
 
-__all__ = ["check_num_processes", "meet_anew", "number_format", "refuse_sharding"]
+__all__ = ["LONGEST_WAIT", "check_num_processes", "meet_anew", "number_format", "refuse_sharding"]
 
 logger = logging.getLogger(__name__)
+
+# How long processes wait for each other. The first one prepares text for as long as that takes, and by default torch
+# ends those that wait: after 10 minutes on GPUs (NCCL), after 30 on CPUs (gloo).
+LONGEST_WAIT = timedelta(hours=12)
 
 # Where launchers tell each process how many there are: torchrun and accelerate, Open MPI, MPICH and Intel MPI, MVAPICH.
 NUM_PROCESSES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")

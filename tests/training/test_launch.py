@@ -1,5 +1,8 @@
 """What the environment says of a launch, and what is refused. Real launches: tests/recipes/test_launchers.py."""
 
+import socket
+from datetime import timedelta
+
 import pytest
 import torch
 from accelerate.commands.launch import launch_command_parser
@@ -87,3 +90,20 @@ def test_sharding_is_refused(monkeypatch, laboratory, name, what) -> None:
     monkeypatch.setenv(name, "true")
     with pytest.raises(UserError, match=f"The launch asks for {what}, but the training engine keeps the whole model"):
         start_accelerator(laboratory.config())
+
+
+def test_processes_wait_for_the_first_one_as_long_as_it_prepares_text(monkeypatch, laboratory) -> None:
+    """By default torch ends those that wait, after 30 minutes on CPUs, and on GPUs after 10."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launched = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": 1, "RANK": 0, "LOCAL_RANK": 0}
+    launched |= {"LOCAL_WORLD_SIZE": 1, "OMP_NUM_THREADS": 1}  # which accelerate would set, and leave set
+    for name, value in launched.items():
+        monkeypatch.setenv(name, str(value))
+    start_accelerator(laboratory.config())
+    try:
+        group = torch.distributed.distributed_c10d._get_default_group()
+        assert group._get_backend(torch.device("cpu")).options._timeout >= timedelta(hours=6)
+    finally:
+        torch.distributed.destroy_process_group()
