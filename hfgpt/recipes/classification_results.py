@@ -66,7 +66,8 @@ def class_logits(
     def compute(batch: Batch) -> torch.Tensor:
         inputs = {name: value for name, value in batch.items() if name != "labels"}
         with torch.no_grad(), accelerator.autocast():
-            return model(**send_to_device(inputs, accelerator.device)).logits.double().cpu()
+            logits: torch.Tensor = model(**send_to_device(inputs, accelerator.device)).logits
+        return logits.cpu().double()  # in this order, for Apple's GPU has no doubles
 
     own = []
     for batch in batches[accelerator.process_index :: accelerator.num_processes]:

@@ -51,7 +51,7 @@ def loss_interval(run: TrainingRun, task: Task) -> list[float] | None:
 
     def own_share() -> list[tuple[float, int]]:
         return [
-            (float(torch.stack(in_parts(batch, batching, judge)).double().sum()), task.count_targets(batch))
+            (sum(torch.stack(in_parts(batch, batching, judge)).tolist()), task.count_targets(batch))
             for batch in evaluation_batches(task, run.config, run.accelerator)
         ]
 
