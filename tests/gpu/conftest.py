@@ -30,7 +30,7 @@ def pytest_sessionstart() -> None:
 
 @pytest.fixture(autouse=True)
 def one_process_on_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """accelerate's own choice, which is the GPU; its state is cleared, and products of fp32 are of fp32 in full."""
+    """accelerate's own choice, which is the GPU; its state and the GPU's memory are cleared."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets_cache")
     monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
     for state in (AcceleratorState, GradientState):

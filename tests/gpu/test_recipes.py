@@ -39,8 +39,10 @@ def test_with_the_frozen_part_kept_the_losses_are_the_same(classify, trainable) 
 
 
 def test_class_weights_train_on_the_gpu(classify) -> None:
-    classify.run(balance="class_weights")
-    assert report(classify.output_dir)["num_examples"]["train"] > 0
+    assert "trained on cuda" in classify.run(balance="class_weights")
+    found = report(classify.output_dir)
+    before, after = (found["models"][name]["loss"] for name in ("GPT before training", found["model"]))
+    assert after < before
 
 
 def test_predictions_are_those_of_the_cpu(classify) -> None:

@@ -53,7 +53,9 @@ def losses_on(laboratory: Any, device: str, monkeypatch: pytest.MonkeyPatch, **f
         ({"mixed_precision": "bf16"}, 1e-2),
         ({"mixed_precision": "fp16"}, 1e-2),
     ],
-    ids=lambda value: ", ".join(f"{name} {setting}" for name, setting in value.items()) if value is dict else None,
+    ids=lambda value: (
+        ", ".join(f"{name} {setting}" for name, setting in value.items()) if isinstance(value, dict) else None
+    ),
 )
 def test_the_losses_are_those_of_the_cpu(laboratory, monkeypatch, fields, tolerance) -> None:
     on_cpu = {name: value for name, value in fields.items() if name not in ("mixed_precision", "torch_compile")}
