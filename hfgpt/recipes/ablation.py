@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from accelerate.utils.memory import clear_device_cache
 
 from hfgpt.errors import ToldElsewhereError, UserError, exit_on_user_error
 from hfgpt.evaluation.text_baselines import MAJORITY, TFIDF
@@ -91,13 +92,14 @@ def run_ablations(config: AblationConfig) -> dict[str, Any]:
             continue
         print(f"--- {which}")
         try:
-            run = finetune_classification(training)
+            stop_reason = finetune_classification(training).stop_reason
         except ToldElsewhereError:
             raise
         except UserError as error:
             raise UserError(f"Variant {name!r}, seed {seed}: {error}") from error
-        if run.stop_reason is not None and run.stop_reason.interrupted:
-            sys.exit(run.stop_reason.exit_code)
+        if stop_reason is not None and stop_reason.interrupted:
+            sys.exit(stop_reason.exit_code)
+        clear_device_cache(garbage_collection=True)  # or the next model would find this one on its GPU
     found = {
         name: [
             json.loads((Path(trainings[name, seed].output_dir) / "results.json").read_text()) for seed in config.seeds

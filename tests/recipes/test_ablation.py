@@ -1,6 +1,7 @@
 """`hfgpt classify ablate`: many trainings beside each other, of which none is repeated and none is another one."""
 
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,21 @@ def test_every_variant_is_trained_with_every_seed_once_and_all_stand_in_one_tabl
     assert trained == FOLDERS, "a finished training is not repeated"
     assert again.count("finished before, in") == 4
     assert read(ablations.output_dir / "ablations.json") == summary
+
+
+def test_a_training_has_the_memory_to_itself(ablations, monkeypatch) -> None:
+    models: list[weakref.ref] = []
+    still_there: list[int] = []
+
+    def noted(config):
+        still_there.append(sum(model() is not None for model in models))
+        run = finetune_classification.finetune_classification(config)
+        models.append(weakref.ref(run.model))
+        return run
+
+    monkeypatch.setattr(ablation, "finetune_classification", noted)
+    ablations.run(seeds=[1])
+    assert still_there == [0, 0]
 
 
 def test_one_that_was_cut_off_is_gone_on_with_and_others_stay(ablations, trained) -> None:
