@@ -3,14 +3,12 @@
 import json
 from pathlib import Path
 
-import torch
-
 from hfgpt import HfGptForCausalLM
 from hfgpt.data.conversations import Form
 from hfgpt.errors import UserError
 from hfgpt.recipes.instruction_results import print_scores
 from hfgpt.serving.defaults import DEFAULT_NEW_TOKENS
-from hfgpt.serving.loading import load_model
+from hfgpt.serving.loading import inference_device, load_model
 from hfgpt.serving.sampling import check_sampling
 from hfgpt.training.disk import replace_text
 
@@ -62,7 +60,7 @@ def run(
         questions = Questions(data, split=split, form=form, system_prompt=system_prompt)
         if report is not None and not questions.references:
             raise UserError(f"{data} has no answers to compare the model's with, so there is no report: leave it out.")
-        model = load_model(model_name, device_map="cuda" if torch.cuda.is_available() else "cpu")
+        model = load_model(model_name, device_map=inference_device())
         assert isinstance(model, HfGptForCausalLM)
         drawing = Drawing(
             max_new_tokens=max_new_tokens or model.generation_config.max_new_tokens or DEFAULT_NEW_TOKENS,

@@ -11,12 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-import torch
-
 from hfgpt.chat_templates import printable
 from hfgpt.errors import UserError
 from hfgpt.serving.chat import ChatSession, ChatSettings
-from hfgpt.serving.loading import load_model
+from hfgpt.serving.loading import inference_device, load_model
 
 from .chat_tokenizer import load_chat_tokenizer
 from .standard_input import lines_of_standard_input
@@ -46,7 +44,7 @@ def run(
             pipe also if a line cannot be read or answered.
     """
     tokenizer = load_chat_tokenizer(tokenizer_name or model_name, template)
-    model = load_model(model_name, device_map="cuda" if torch.cuda.is_available() else "cpu")
+    model = load_model(model_name, device_map=inference_device())
     session = ChatSession(model, tokenizer, system=system, settings=settings)  # type: ignore[arg-type]
     conversation = _Conversation(session)
     if not sys.stdin.isatty():

@@ -3,12 +3,11 @@
 import json
 import sys
 
-import torch
 from transformers import TextStreamer
 
 from hfgpt.serving.defaults import DEFAULT_NEW_TOKENS
 from hfgpt.serving.generation import continue_prompt
-from hfgpt.serving.loading import load_model
+from hfgpt.serving.loading import inference_device, load_model
 from hfgpt.tokenization import load_tokenizer, replace_lone_surrogates
 
 
@@ -33,7 +32,7 @@ def run(
     prompt, num_replaced = replace_lone_surrogates(prompt)  # bytes that are not UTF-8 arrive as lone surrogates
     if num_replaced:
         print(f"hfgpt: {num_replaced} bytes of the prompt are not UTF-8 and were replaced.", file=sys.stderr)
-    model = load_model(model_name, device_map="cuda" if torch.cuda.is_available() else "cpu")
+    model = load_model(model_name, device_map=inference_device())
     tokenizer = load_tokenizer(tokenizer_name or model_name)
     if max_new_tokens is None:
         ids = tokenizer(prompt, add_special_tokens=False, split_special_tokens=True)["input_ids"]

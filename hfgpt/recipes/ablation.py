@@ -6,6 +6,7 @@ hfgpt classify ablate --config book --base.source my.csv --base.init_from my-mod
 
 import dataclasses
 import json
+import os
 import re
 import statistics
 import sys
@@ -20,6 +21,7 @@ from accelerate.utils.memory import clear_device_cache
 
 from hfgpt.errors import ToldElsewhereError, UserError, exit_on_user_error
 from hfgpt.evaluation.text_baselines import MAJORITY, TFIDF
+from hfgpt.training.launch import NUM_PROCESSES
 
 from .classification_config import ClassificationConfig
 from .configuration import config_from_fields, parse_config
@@ -77,9 +79,14 @@ def run_ablations(config: AblationConfig) -> dict[str, Any]:
         What `ablations.json` holds.
 
     Raises:
-        UserError: If the fields of a variant do not go together, or its folder holds another training, before any is
-            begun; or as `finetune_classification`, with the variant's name.
+        UserError: If a launcher has started several processes, the fields of a variant do not go together, or its folder
+            holds another training, before any is begun; or as `finetune_classification`, with the variant's name.
     """
+    if several := [name for name in NUM_PROCESSES if os.environ.get(name, "1") != "1"]:
+        raise UserError(
+            f"hfgpt classify ablate trains one model after the other in one process, and {several[0]} says that there "
+            f"are {os.environ[several[0]]}: start it without a launcher."
+        )
     folder = Path(config.output_dir)
     trainings = {
         (name, seed): _training(config, name, seed, folder) for name, seed in product(config.variants, config.seeds)

@@ -20,7 +20,7 @@ from hfgpt.errors import UserError
 from hfgpt.tokenization import encode_for_classification, load_tokenizer, replace_lone_surrogates
 
 from .fingerprint import fingerprint_of
-from .loading import load_model
+from .loading import inference_device, load_model
 
 __all__ = ["DEFAULT_BATCH_SIZE", "WINDOW_BATCHES", "Classifier", "Prediction"]
 
@@ -89,8 +89,7 @@ class Classifier:
         Raises:
             UserError: If there is none, it has no classification head, or there is no tokenizer beside it.
         """
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = load_model(name_or_path, HfGptForSequenceClassification, new_head=False, device_map=device)
+        model = load_model(name_or_path, HfGptForSequenceClassification, new_head=False, device_map=inference_device())
         assert isinstance(model, HfGptForSequenceClassification)
         return cls(model.eval(), load_tokenizer(name_or_path))
 

@@ -20,7 +20,7 @@ from hfgpt import HfGptForCausalLM, HfGptPreTrainedModel
 from hfgpt.errors import UserError
 from hfgpt.foreign_checkpoints import ForeignCheckpoint, HiddenAct, recognise
 
-__all__ = ["load_foreign_checkpoint", "load_model", "read_state_dict"]
+__all__ = ["inference_device", "load_foreign_checkpoint", "load_model", "read_state_dict"]
 
 # What a damaged or foreign checkpoint makes transformers, torch and safetensors raise.
 LOADING_ERRORS = (
@@ -38,6 +38,11 @@ STATE_DICT_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 
 # Under which keys a file may keep the weights beside other things: the book (section 5.4), nanoGPT, others.
 NESTED_STATE_DICTS = ("model_state_dict", "model", "state_dict")
+
+
+def inference_device() -> str:
+    """Where a model that is only used computes: the GPU if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def load_model(

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 # How long processes wait for each other. The first one prepares text for as long as that takes, and by default torch
 # ends those that wait: after 10 minutes on GPUs (NCCL), after 30 on CPUs (gloo).
-LONGEST_WAIT = timedelta(hours=12)
+LONGEST_WAIT = timedelta(hours=2)
 
 # Where launchers tell each process how many there are: torchrun and accelerate, Open MPI, MPICH and Intel MPI, MVAPICH.
 NUM_PROCESSES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")

@@ -127,7 +127,7 @@ def _random_state(device: torch.device) -> dict[str, Any]:
         "numpy": [name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],
         "torch": torch.get_rng_state(),
     }
-    if device.type != "cpu":
+    if device.type != "cpu" and hasattr(torch, device.type):  # XLA's is none of torch
         state[device.type] = torch.get_device_module(device).get_rng_state()
     return state
 

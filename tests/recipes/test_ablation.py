@@ -52,6 +52,13 @@ def folder(ablations):
     ablations.folder.mkdir()
 
 
+def test_several_processes_are_refused(ablations, trained, monkeypatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    said = ablations.refusal()
+    assert "in one process, and WORLD_SIZE says that there are 2: start it without a launcher." in said
+    assert trained == []
+
+
 def test_every_variant_is_trained_with_every_seed_once_and_all_stand_in_one_table(ablations, trained) -> None:
     printed = ablations.run()
     assert trained == FOLDERS
