@@ -79,8 +79,9 @@ def run_ablations(config: AblationConfig) -> dict[str, Any]:
         What `ablations.json` holds.
 
     Raises:
-        UserError: If a launcher has started several processes, the fields of a variant do not go together, or its folder
-            holds another training, before any is begun; or as `finetune_classification`, with the variant's name.
+        UserError: If a launcher has started several processes, the fields of a variant do not go together, or its
+            folder holds another training, before any is begun; or as `finetune_classification`, with the variant's
+            name.
     """
     if several := [name for name in NUM_PROCESSES if os.environ.get(name, "1") != "1"]:
         raise UserError(
