@@ -33,10 +33,10 @@ import torch
 import transformers
 import typer
 from contenders import BUILD, SIZES, TAKE_WEIGHTS, Size
+from measuring import begin, chosen, chosen_device, draw_length, seconds
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
-from train_step import begin, chosen, chosen_device, seconds
 
 from hfgpt import HfGptConfig, HfGptForCausalLM
 from hfgpt.serving.answering import DEFAULT_BATCH_SIZE, answer_prompts
@@ -47,8 +47,8 @@ CONTEXT = 256
 CLOSE = 1e-3  # two logits that differ by no more may change places by rounding
 
 # GPT-2 tokens of those prompts: so many percent of them have no more than so many.
-LENGTH_PERCENTILES = {0: 36, 10: 38, 25: 39, 50: 41, 75: 50, 90: 53}
 LONGEST = 62
+LENGTH_PERCENTILES = {0: 36, 10: 38, 25: 39, 50: 41, 75: 50, 90: 53, 100: LONGEST}
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -65,8 +65,7 @@ def make_prompts(size: Size, number: int) -> tuple[list[list[int]], str]:
         prompts = [encoding.encode_ordinary(_in_template(entry)) for entry in entries[:number]]
         described = "test prompts of the book's instruction data"
     else:
-        marks = [*LENGTH_PERCENTILES.items(), (100, LONGEST)]
-        lengths = [_draw_length(marks, chance) for _ in range(number)]
+        lengths = [draw_length(LENGTH_PERCENTILES, chance) for _ in range(number)]
         prompts = [[chance.randrange(size.vocabulary) for _ in range(length)] for length in lengths]
         described = "prompts of random tokens, as long as those of the book's instruction data"
     mean = sum(map(len, prompts)) / len(prompts)
@@ -79,13 +78,6 @@ def _in_template(entry: dict[str, str]) -> str:
     text += f"\n\n### Instruction:\n{entry['instruction']}"
     text += f"\n\n### Input:\n{entry['input']}" if entry["input"] else ""
     return text + "\n\n### Response:\n"
-
-
-def _draw_length(marks: list[tuple[int, int]], chance: random.Random) -> int:
-    percent = chance.uniform(0, 100)
-    after = next(place for place in range(1, len(marks)) if marks[place][0] >= percent)
-    (low, shorter), (high, longer) = marks[after - 1], marks[after]
-    return round(shorter + (longer - shorter) * (percent - low) / (high - low))
 
 
 # ----------------------------------------------------------------------------------------------------------------------

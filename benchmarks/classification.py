@@ -36,13 +36,7 @@ import torch
 import transformers
 import typer
 from contenders import BUILD, SIZES, TAKE_WEIGHTS, Size
-from rich.console import Console
-from rich.table import Table
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
-from train_step import (
+from measuring import (
     MIXED_PRECISION,
     as_it_was,
     autocast,
@@ -51,10 +45,17 @@ from train_step import (
     chosen,
     chosen_device,
     chosen_dtype,
+    draw_length,
     now,
     refuse_several_gpus,
     seconds,
 )
+from rich.console import Console
+from rich.table import Table
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 from transformers import DataCollatorWithPadding, GPT2ForSequenceClassification, PreTrainedTokenizerFast, Trainer
 
 from hfgpt import HfGptConfig, HfGptForSequenceClassification
@@ -76,7 +77,9 @@ LONGEST = 120  # tokens: what the book pads its messages to
 
 # GPT-2 tokens of the messages of the SMS Spam Collection, as many of spam as of ham: so many percent of them have no
 # more than so many. Where the collection itself is not at hand, lengths are drawn from these.
-LENGTH_PERCENTILES = {0: 1, 5: 7, 10: 8, 20: 12, 30: 16, 40: 23, 50: 32, 60: 37, 70: 42, 80: 47, 90: 51, 95: 56, 99: 67}
+LENGTH_PERCENTILES = {
+    0: 1, 5: 7, 10: 8, 20: 12, 30: 16, 40: 23, 50: 32, 60: 37, 70: 42, 80: 47, 90: 51, 95: 56, 99: 67, 100: LONGEST,
+}  # fmt: skip
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -109,21 +112,14 @@ def messages(number: int, size: Size) -> tuple[Messages, str]:
         ids = [encoding.encode_ordinary(text) for texts in classes for text in chance.sample(texts, number // 2)]
         described = "messages of the SMS Spam Collection"
     else:
-        marks = [*LENGTH_PERCENTILES.items(), (100, LONGEST)]
-        ids = [[chance.randrange(50256) for _ in range(_draw_length(marks, chance))] for _ in range(number)]
+        lengths = [draw_length(LENGTH_PERCENTILES, chance) for _ in range(number)]
+        ids = [[chance.randrange(50256) for _ in range(length)] for length in lengths]
         described = "random tokens, as long as messages of the SMS Spam Collection"
     # The last id pads, and stands in no text.
     tensors = [torch.tensor(text[:LONGEST]) % (size.vocabulary - 1) for text in ids]
     mean = sum(map(len, tensors)) / len(tensors)
     labels = [int(place >= number // 2) for place in range(number)]
     return Messages(tensors, labels), f"{number} {described}, {mean:.1f} tokens on average, padded to {LONGEST} at most"
-
-
-def _draw_length(marks: list[tuple[int, int]], chance: random.Random) -> int:
-    percent = chance.uniform(0, 100)
-    after = next(place for place in range(1, len(marks)) if marks[place][0] >= percent)
-    (low, shorter), (high, longer) = marks[after - 1], marks[after]
-    return max(1, round(shorter + (longer - shorter) * (percent - low) / (high - low)))
 
 
 # ----------------------------------------------------------------------------------------------------------------------

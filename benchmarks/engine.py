@@ -38,22 +38,11 @@ import torch
 import transformers
 import typer
 from contenders import SIZES
+from measuring import DTYPES, MIXED_PRECISION, begin, chosen, chosen_device, seconds, why_no_bf16
 from rich.console import Console
 from rich.table import Table
 from start_probe import MARKS
-from train_step import (
-    DTYPES,
-    MIXED_PRECISION,
-    WARM_UP_STEPS,
-    Contender,
-    Work,
-    begin,
-    chosen,
-    chosen_device,
-    resident_bytes,
-    seconds,
-    why_no_bf16,
-)
+from train_step import WARM_UP_STEPS, Contender, Work, resident_bytes
 
 import hfgpt.training.saving
 from hfgpt.data.blocks import TOKEN_FEATURES, TokenBlocks

@@ -29,8 +29,6 @@ import importlib.util
 import itertools
 import json
 import math
-import os
-import random
 import statistics
 import tempfile
 import warnings
@@ -45,13 +43,8 @@ import transformers
 import typer
 from accelerate.state import AcceleratorState
 from contenders import BUILD, SIZES, TAKE_WEIGHTS, Size
-from rich.console import Console
-from rich.table import Table
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
-from train_step import (
+from instruction_data import NUM_CONVERSATIONS, conversations
+from measuring import (
     MIXED_PRECISION,
     as_it_was,
     autocast,
@@ -63,82 +56,27 @@ from train_step import (
     now,
     refuse_several_gpus,
 )
+from rich.console import Console
+from rich.table import Table
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
-from hfgpt.chat_templates import EncodedConversation, encode_conversations, set_chat_template
+from hfgpt.chat_templates import EncodedConversation
 from hfgpt.data.conversation_batches import EncodedConversations, collate_conversations
 from hfgpt.recipes.answer_loss import answer_loss
-from hfgpt.tokenization import load_tokenizer
 from hfgpt.training.config import TrainingConfig
 from hfgpt.training.engine import start_accelerator, train
 from hfgpt.training.events import Callback, StepReport, TrainingRun
 from hfgpt.training.task import Batch, Task
 
-NUM_CONVERSATIONS = 935  # 85% of 1,100
 BATCH_SIZE = 8
 MOST_STEPS = NUM_CONVERSATIONS // BATCH_SIZE - 1  # timed in a turn: of one epoch all but the first
 LEARNING_RATE = 5e-5  # the book's, as is the next
 WEIGHT_DECAY = 0.1
 CONTEXT = 1024
-END = 50256
-
-# GPT-2 tokens of a prompt and of an answer in the training part of the book's file: so many percent of them have no
-# more than so many. Where the file itself is not at hand, lengths are drawn from these.
-PERCENTS = (0, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 99, 100)
-PROMPT_LENGTHS = (35, 37, 38, 39, 40, 40, 41, 43, 49, 51, 54, 56, 61, 65)
-ANSWER_LENGTHS = (2, 6, 7, 9, 10, 11, 12, 13, 14, 16, 20, 26, 41, 51)
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# The conversations
-# ----------------------------------------------------------------------------------------------------------------------
-
-
-def conversations(size: Size) -> tuple[list[EncodedConversation], str]:
-    """The conversations to train on, and what they are."""
-    folder = os.environ.get("HFGPT_TEST_DATA")
-    if folder:
-        entries = json.loads((Path(folder) / "instruction-data.json").read_text(encoding="utf-8"))[:NUM_CONVERSATIONS]
-        tokenizer = load_tokenizer(Path(folder) / "gpt2")
-        set_chat_template(tokenizer, "alpaca")
-        encoded = encode_conversations(tokenizer, [_messages(entry) for entry in entries])
-        described = "entries of instruction-data.json"
-    else:
-        encoded, described = (
-            _drawn(random.Random(123)),
-            "random tokens, as long as the entries of instruction-data.json",
-        )
-    end = size.vocabulary - 1
-    encoded = [EncodedConversation([end if id == END else id % end for id in ids], mask) for ids, mask in encoded]
-    tokens = sum(len(ids) for ids, _ in encoded)
-    judged = sum(sum(mask) for _, mask in encoded)
-    return encoded, (
-        f"{len(encoded)} {described}, {tokens / len(encoded):.1f} tokens on average, "
-        f"of which {judged / len(encoded):.1f} bear loss"
-    )
-
-
-def _messages(entry: dict[str, str]) -> list[dict[str, Any]]:
-    return [
-        {"role": "user", "content": entry["instruction"], "input": entry["input"] or None},
-        {"role": "assistant", "content": entry["output"]},
-    ]
-
-
-def _drawn(chance: random.Random) -> list[EncodedConversation]:
-    def draw_length(lengths: Sequence[int]) -> int:
-        percent = chance.uniform(0, 100)
-        after = next(place for place, mark in enumerate(PERCENTS) if mark >= percent)
-        before = max(after - 1, 0)
-        share = (percent - PERCENTS[before]) / max(PERCENTS[after] - PERCENTS[before], 1)
-        return round(lengths[before] + (lengths[after] - lengths[before]) * share)
-
-    encoded = []
-    for _ in range(NUM_CONVERSATIONS):
-        prompt, answer = draw_length(PROMPT_LENGTHS), draw_length(ANSWER_LENGTHS)
-        ids = [*(chance.randrange(END) for _ in range(prompt + answer - 1)), END]
-        encoded.append(EncodedConversation(ids, [False] * prompt + [True] * answer))
-    return encoded
 
 
 # ----------------------------------------------------------------------------------------------------------------------

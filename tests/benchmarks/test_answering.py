@@ -86,7 +86,7 @@ def test_drawn_prompts_are_as_long_as_those_of_the_book(benchmark_module: Module
     monkeypatch.delenv("HFGPT_TEST_DATA", raising=False)
     prompts, _ = benchmark_module.make_prompts(benchmark_module.SIZES["124m"], 20_000)
     lengths = sorted(map(len, prompts))
-    for percent, length in list(benchmark_module.LENGTH_PERCENTILES.items())[1:]:
+    for percent, length in list(benchmark_module.LENGTH_PERCENTILES.items())[1:-1]:
         assert lengths[percent * 200] == pytest.approx(length, abs=1)
     assert (lengths[0], lengths[-1]) == (36, benchmark_module.LONGEST)
 

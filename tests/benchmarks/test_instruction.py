@@ -133,7 +133,7 @@ def test_the_books_batches_hold_the_same_conversations_with_their_ends(benchmark
 def test_drawn_lengths_are_those_of_the_books_file(benchmark_module: ModuleType, test_data: Path) -> None:
     assert test_data.is_dir()
     real, _ = benchmark_module.conversations(benchmark_module.SIZES["124m"])
-    drawn = benchmark_module._drawn(random.Random(0))
+    drawn = importlib.import_module("instruction_data").drawn_conversations(random.Random(0))
     for count in (lambda one: len(one.input_ids), lambda one: sum(one.bears_loss)):
         means = [statistics.mean(map(count, conversations)) for conversations in (real, drawn)]
         assert means[0] == pytest.approx(means[1], rel=0.03)
