@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from hfgpt import HfGptConfig
 
-# The tests are of the CPU, whose numbers are equal bit for bit on every machine, and see no GPU, before torch looks for
-# one. Those in `gpu` are of a GPU: `make test-gpu` runs them.
+# The tests are of the CPU, whose numbers are equal bit for bit on every machine, and see no CUDA device: said before
+# torch looks for one. Those in `gpu` are of a GPU: `make test-gpu` runs them.
 if os.environ.get("HFGPT_TEST_GPU"):
     collect_ignore: list[str] = []
 else:

@@ -6,7 +6,6 @@ hfgpt classify ablate --config book --base.source my.csv --base.init_from my-mod
 
 import dataclasses
 import json
-import os
 import re
 import statistics
 import sys
@@ -21,7 +20,7 @@ from accelerate.utils.memory import clear_device_cache
 
 from hfgpt.errors import ToldElsewhereError, UserError, exit_on_user_error
 from hfgpt.evaluation.text_baselines import MAJORITY, TFIDF
-from hfgpt.training.launch import NUM_PROCESSES
+from hfgpt.training.launch import asked_processes
 
 from .classification_config import ClassificationConfig
 from .configuration import config_from_fields, parse_config
@@ -83,11 +82,12 @@ def run_ablations(config: AblationConfig) -> dict[str, Any]:
             folder holds another training, before any is begun; or as `finetune_classification`, with the variant's
             name.
     """
-    if several := [name for name in NUM_PROCESSES if os.environ.get(name, "1") != "1"]:
-        raise UserError(
-            f"hfgpt classify ablate trains one model after the other in one process, and {several[0]} says that there "
-            f"are {os.environ[several[0]]}: start it without a launcher."
-        )
+    for name, number in asked_processes().items():
+        if number > 1:
+            raise UserError(
+                f"hfgpt classify ablate trains one model after the other in one process, and {name} says that there "
+                f"are {number}: start it without a launcher."
+            )
     folder = Path(config.output_dir)
     trainings = {
         (name, seed): _training(config, name, seed, folder) for name, seed in product(config.variants, config.seeds)

@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from hfgpt import HfGptConfig, __version__
 from hfgpt.errors import UserError
+from hfgpt.training.disk import existing_part
 from hfgpt.training.processes import on_main_process
 from hfgpt.training.task import Batch
 
@@ -93,7 +94,7 @@ def decide_cache(
     def decide() -> CacheDecision:
         if _is_whole(path, shape):
             return CacheDecision(True, f"frozen part: read from {path}, where it was computed before")
-        existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+        existing = existing_part(folder)
         free = shutil.disk_usage(existing).free
         sizes = f"{_readable(shape.num_bytes)} of the {_readable(free)} that are free at {existing}"
         if cache_frozen == "true" and shape.num_bytes > free:

@@ -9,9 +9,14 @@ from pathlib import Path
 
 from hfgpt.errors import UserError
 
-__all__ = ["full_disk_is_said", "lack_of_space", "replace_text"]
+__all__ = ["existing_part", "full_disk_is_said", "lack_of_space", "replace_text"]
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def existing_part(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there: the disk on which the folder would be made."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
 
 def lack_of_space(error: BaseException, folder: Path) -> str | None:
@@ -23,8 +28,7 @@ def lack_of_space(error: BaseException, folder: Path) -> str | None:
                 return os.strerror(number)
         cause = cause.__cause__ or cause.__context__
     # torch.save with a path says "unexpected pos 640 vs 598", and nothing of the reason.
-    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    if isinstance(error, RuntimeError) and shutil.disk_usage(existing).free < 2**20:
+    if isinstance(error, RuntimeError) and shutil.disk_usage(existing_part(folder)).free < 2**20:
         return os.strerror(errno.ENOSPC)
     return None
 

@@ -11,7 +11,7 @@ from torch.distributed import TCPStore
 
 from hfgpt.errors import UserError
 
-__all__ = ["LONGEST_WAIT", "check_num_processes", "meet_anew", "number_format", "refuse_sharding"]
+__all__ = ["LONGEST_WAIT", "asked_processes", "check_num_processes", "meet_anew", "number_format", "refuse_sharding"]
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +92,11 @@ def number_format(asked: str) -> str:
     return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False) else "no"
 
 
+def asked_processes() -> dict[str, int]:
+    """How many processes the launchers say that there are, by the variable that says it."""
+    return {name: int(os.environ[name]) for name in NUM_PROCESSES if os.environ.get(name, "").isdecimal()}
+
+
 def check_num_processes(num_processes: int) -> None:
     """Check that as many processes train together as the launch was asked for.
 
@@ -101,7 +106,7 @@ def check_num_processes(num_processes: int) -> None:
     Raises:
         UserError: If there are fewer.
     """
-    asked = {name: int(os.environ[name]) for name in NUM_PROCESSES if os.environ.get(name, "").isdecimal()}
+    asked = asked_processes()
     for name, number in asked.items():
         if number > num_processes:
             raise UserError(

@@ -10,13 +10,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 
 from hfgpt.errors import ToldElsewhereError
 
-__all__ = [
-    "leave_group_at_exit",
-    "main_process_first",
-    "on_every_process",
-    "on_main_process",
-    "wait_for_everyone",
-]
+__all__ = ["leave_group_at_exit", "main_process_first", "on_every_process", "on_main_process", "wait_for_everyone"]
 
 ResultT = TypeVar("ResultT")
 
